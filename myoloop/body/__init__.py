@@ -1,0 +1,1 @@
+"""The musculoskeletal hand and its physics."""

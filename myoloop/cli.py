@@ -1,0 +1,141 @@
+"""The `myoloop` command."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.extras import SubcommandApp
+
+from myoloop.errors import MyoloopError
+
+app = SubcommandApp()
+
+File = Annotated[Path, tyro.conf.Positional]
+
+
+def _overrides(
+    duration: float | None = None, seed: int | None = None, ros: bool = True, decoder: bool = True
+) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if duration is not None:
+        changes["duration_s"] = duration
+    if seed is not None:
+        changes["seed"] = seed
+    if not ros:
+        changes["ros"] = False
+    if not decoder:
+        changes["decoder"] = None
+    return changes
+
+
+@app.command
+def run(
+    experiment: File = Path("experiments/closed_loop.yaml"),
+    /,
+    duration: float | None = None,
+    seed: int | None = None,
+    ros: bool = True,
+    decoder: bool = True,
+    runs: Path = Path("runs"),
+) -> None:
+    """Run an experiment: start its processes, watch them, write a run folder with a report.
+
+    Args:
+      experiment: YAML file; relative names are also looked for among the shipped ones.
+      duration: seconds, instead of the file's.
+      seed: instead of the file's.
+      ros: --no-ros runs plain processes instead of ROS 2 nodes, whatever the file says.
+      decoder: --no-decoder leaves the decoder out: bring your own, or watch the open loop.
+      runs: folder for run folders.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.session import Session
+
+    session = Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder)), runs)
+    session.run()
+    if session.failure:
+        raise MyoloopError(session.failure)
+
+
+@app.command
+def attend(experiment: File, /, run_dir: Path) -> None:
+    """Watch a session that a launch file started, and write its report at the end.
+
+    Args:
+      experiment: the file that the launch file runs.
+      run_dir: the run folder given to its participant.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.session import Session
+
+    session = Session(load_experiment(experiment), run_dir=run_dir, spawn=False)
+    session.run()
+
+
+@app.command
+def participant(experiment: File, /, run_dir: Path | None = None) -> None:
+    """Run only the participant, without ROS: LSL streams out, predictions in.
+
+    Args:
+      experiment: YAML file.
+      run_dir: folder for its step log and status.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.live.participant import LiveParticipant
+
+    _live(LiveParticipant(load_experiment(experiment), run_dir))
+
+
+@app.command
+def decoder(experiment: File, /, run_dir: Path | None = None) -> None:
+    """Run only the experiment's ONNX decoder, without ROS: EMG in, predictions out.
+
+    Args:
+      experiment: YAML file.
+      run_dir: folder for its status.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.live.decoder import LiveDecoder
+
+    _live(LiveDecoder(load_experiment(experiment), run_dir))
+
+
+@app.command
+def report(run_dir: File, /) -> None:
+    """Write the report of a run folder again.
+
+    Args:
+      run_dir: e.g. runs/latest.
+    """
+    from myoloop.report import rewrite_report
+
+    rewrite_report(run_dir)
+
+
+def _live(live: Any) -> None:
+    """Runs a live object until it ends by itself or a signal asks for it."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    live.start()
+    while live.running and not stop.wait(0.1):
+        pass
+    live.close()
+    if live.error is not None:
+        raise MyoloopError(str(live.error))
+
+
+def main() -> None:
+    """Entry point: a MyoloopError becomes one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app.cli(prog="myoloop", description="A virtual participant for EMG interfaces.")
+    except MyoloopError as error:
+        print(f"myoloop: {error}", file=sys.stderr)
+        sys.exit(2)

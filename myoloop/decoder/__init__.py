@@ -1,0 +1,1 @@
+"""Decoders: networks, ONNX export and runtime."""

@@ -1,0 +1,1 @@
+"""Motor units, volume conduction and the armband: surface EMG, chunk by chunk."""

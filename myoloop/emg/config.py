@@ -1,0 +1,76 @@
+"""What can be asked of the EMG model: one frozen dataclass, a sentence and a unit per field."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from myoloop.errors import MyoloopError
+
+
+@dataclass(frozen=True)
+class EmgConfig:
+    """Physiology of one person's forearm. Defaults: a healthy adult."""
+
+    seed: int = 0
+    """Who it is: draws unit positions, sizes, velocities and innervation zones."""
+    units_scale: float = 1.0
+    """Part of the motor units that are kept (fibres are shared among them); 1: full counts."""
+    recruitment_range: float = 40.0
+    """Threshold of the last unit over that of the first (RR 30-50: Fuglevand et al. 1993)."""
+    last_recruited: float = 0.65
+    """Excitation that recruits the last unit (0.6-0.75 of the maximum: Fuglevand 1993, De Luca & Hostage 2010)."""
+    min_rate_hz: float = 8.0
+    """Discharge rate at recruitment (5-10 Hz: Fuglevand 1993; Enoka & Duchateau 2017)."""
+    peak_rate_first_hz: float = 35.0
+    """Highest rate of the first unit (30-40 Hz: Enoka & Duchateau 2017); onion skin: above that of the last."""
+    peak_rate_last_hz: float = 25.0
+    """Highest rate of the last unit, reached at excitation 1 (10 Hz below the first: Fuglevand 1993)."""
+    isi_cov: float = 0.2
+    """Standard deviation over mean of the interspike interval (0.1-0.3: Fuglevand 1993; Moritz et al. 2005)."""
+    refractory_ms: float = 11.0
+    """Shortest interspike interval outside doublets, ms (doublets are 2-10 ms: Bawa & Calancie 1983)."""
+    common_drive_cov: float = 0.05
+    """Fluctuation of a muscle's excitation that its units share, over its mean (2-6 %: Negro et al. 2009)."""
+    size_range: float = 84.0
+    """Fibres of the largest unit over those of the smallest (21 to 1770 in FDI: Enoka & Fuglevand 2001)."""
+    velocity_mean: float = 4.0
+    """Mean conduction velocity of muscle fibres, m/s (Andreassen & Arendt-Nielsen 1987)."""
+    velocity_sd: float = 0.3
+    """Its spread between units, m/s; larger units are faster (Andreassen & Arendt-Nielsen 1987)."""
+    zone_spread: float = 0.1
+    """Spread of the innervation zone over the fibre length, total (Farina & Merletti 2001)."""
+    mains_hz: float = 50.0
+    """Frequency of mains hum: 50, or 60 in the Americas."""
+    lowrank_error: float = 0.02
+    """Largest error that the shared MUAP shapes may make, over the RMS of the signal."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise MyoloopError(f"EmgConfig: {field.name} is {value!r}; expected a number.")
+        limits = {
+            "units_scale": (0.01, 1.0),
+            "recruitment_range": (1.5, 1000.0),
+            "last_recruited": (0.05, 0.9),
+            "min_rate_hz": (0.5, 50.0),
+            "peak_rate_last_hz": (self.min_rate_hz, 80.0),
+            "peak_rate_first_hz": (self.peak_rate_last_hz, 80.0),
+            "isi_cov": (0.0, 0.5),
+            "refractory_ms": (1.0, 1000.0 / self.peak_rate_first_hz if self.peak_rate_first_hz else 1.0),
+            "common_drive_cov": (0.0, 0.5),
+            "size_range": (1.0, 1000.0),
+            "velocity_mean": (2.5, 5.5),
+            "velocity_sd": (0.0, 1.0),
+            "zone_spread": (0.0, 0.5),
+            "mains_hz": (1.0, 400.0),
+            "lowrank_error": (1e-4, 0.2),
+        }
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise MyoloopError(f"EmgConfig: {name} is {getattr(self, name)!r}; expected {low:g} to {high:g}.")
+
+
+VELOCITY_RANGE = (2.5, 5.5)
+"""Conduction velocities of human muscle fibres, m/s: draws are kept inside (Andreassen & Arendt-Nielsen 1987)."""

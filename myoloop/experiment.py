@@ -1,0 +1,156 @@
+"""The experiment file: one description of what runs together, read by `myoloop run` and by launch files alike."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from myoloop.assets import find_file
+from myoloop.emg.armband import armband_from
+from myoloop.errors import MyoloopError, unknown_name
+
+
+class Settings(BaseModel):
+    """Base of every section: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class ReferenceSettings(Settings):
+    """The motion asked for."""
+
+    kind: Literal["discrete", "continuous"] = Field(
+        "discrete", description="discrete: the fingers switch between extended and flexed; continuous: sinusoids"
+    )
+    seed: int = Field(
+        1_000_001, ge=0, description="which reference; seeds from 1000000 on are held out: never trained on"
+    )
+
+
+class ParticipantSettings(Settings):
+    """One virtual user: who it is, what it wears, what it is asked to do."""
+
+    id: str = Field("myo", description="prefix of its LSL streams and its ROS namespace")
+    engine: Literal["mujoco"] = Field("mujoco", description="who integrates the physics")
+    policy: Literal["baseline"] = Field("baseline", description="who drives the muscles")
+    person: int = Field(0, ge=0, description="seed of the anatomy: motor units, fibres, electrode placement")
+    armband: str | dict[str, Any] = Field(
+        "semg_rd16", description="EMG device: a preset, a preset with changes, or your own (see emg/armband.py)"
+    )
+    reference: ReferenceSettings = Field(default_factory=lambda: ReferenceSettings())  # type: ignore[call-arg]
+    control_hz: float = Field(50.0, ge=10, le=200, description="control steps per second")
+    wait_for_decoder_s: float = Field(10.0, ge=0, le=600, description="how long to wait for a decoder before starting")
+    stale_after_s: float = Field(0.2, gt=0, le=10, description="age at which a held prediction counts as stale")
+
+    @field_validator("id")
+    @classmethod
+    def _id_is_a_ros_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value):
+            raise ValueError("use letters, digits and _, beginning with a letter (it becomes a ROS namespace)")
+        return value
+
+
+class DecoderSettings(Settings):
+    """The decoder that myoloop starts; leave the section out to bring your own."""
+
+    name: str = Field("decoder", description="its name in logs and reports")
+    kind: Literal["onnx", "external"] = Field(
+        "onnx", description="onnx: myoloop runs the model; external: you start your own software, myoloop waits for it"
+    )
+    model: str | None = Field(None, description="ONNX file, relative to the experiment file or the installation")
+
+
+class Experiment(Settings):
+    """Everything one session needs."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = Field("session", description="part of the run folder")
+    duration_s: float = Field(60.0, gt=0, le=86400, description="length of the session, seconds")
+    seed: int = Field(0, ge=0, description="seed of everything random in the session")
+    clock: Literal["realtime"] = Field("realtime", description="who sets the pace: the wall clock")
+    ros: bool = Field(True, description="run the processes as ROS 2 nodes")
+    participant: ParticipantSettings = Field(default_factory=lambda: ParticipantSettings())  # type: ignore[call-arg]
+    decoder: DecoderSettings | None = Field(None, description="the decoder in the loop; none: open loop")
+
+
+def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
+    """Reads and checks an experiment file.
+
+    Args:
+      path: YAML file; relative names are looked for in the working folder, then among the shipped experiments.
+      overrides: dotted keys to values that replace the file's, e.g. {"duration_s": 5, "participant.id": "p2"}.
+
+    Returns:
+      The experiment; `decoder.model` is absolute.
+
+    Raises:
+      MyoloopError: the file is missing, is not YAML, or holds an unknown key or a value out of range.
+    """
+    file = find_file(path, kind="experiment file")
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MyoloopError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        found = "nothing" if raw is None else type(raw).__name__
+        raise MyoloopError(f"{path}: expected a mapping with keys like 'participant' and 'decoder', found {found}.")
+    for key, value in (overrides or {}).items():
+        _set_dotted(raw, key, value)
+    experiment = _validate(raw, str(path))
+    decoder = experiment.decoder
+    if decoder is not None and decoder.kind == "onnx":
+        if not decoder.model:
+            raise MyoloopError(f"{path}: decoder.kind is 'onnx' but decoder.model is missing: name the ONNX file.")
+        model = find_file(decoder.model, beside=file.parent, kind="decoder.model")
+        experiment = experiment.model_copy(update={"decoder": decoder.model_copy(update={"model": str(model)})})
+    return experiment
+
+
+def save_experiment(experiment: Experiment, path: Path) -> None:
+    """Writes the resolved experiment, every default spelled out, as YAML."""
+    path.write_text(yaml.safe_dump(experiment.model_dump(), sort_keys=False), encoding="utf-8")
+
+
+def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        raw = raw.setdefault(section, {})
+    raw[last] = value
+
+
+def _validate(raw: dict[str, Any], where: str) -> Experiment:
+    try:
+        experiment = Experiment.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, where) from error
+    armband_from(experiment.participant.armband, f"{where}: participant.armband")
+    return experiment
+
+
+def _explain(error: ValidationError, where: str) -> MyoloopError:
+    """The first problem of a validation, in words: where, what was found, what is allowed."""
+    first = error.errors()[0]
+    loc = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return unknown_name("key", loc[-1], _keys(loc[:-1]), f"{where}: {'.'.join(loc)}")
+    if first["type"] == "literal_error":
+        allowed = first.get("ctx", {}).get("expected", "")
+        known = re.findall(r"'([^']*)'", allowed)
+        return unknown_name(loc[-1], first["input"], known, f"{where}: {'.'.join(loc)}")
+    found = first["input"]
+    shown = repr(found) if len(repr(found)) < 80 else type(found).__name__
+    return MyoloopError(f"{where}: {'.'.join(loc)} is {shown}: {first['msg'].removeprefix('Value error, ')}.")
+
+
+def _keys(loc: list[str]) -> list[str]:
+    """The keys allowed in the section at `loc`."""
+    model: type[BaseModel] = Experiment
+    for part in loc:
+        annotation = model.model_fields[part].annotation
+        for candidate in (annotation, *get_args(annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return list(model.model_fields)

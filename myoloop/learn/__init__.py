@@ -1,0 +1,1 @@
+"""Learning: supervised decoder training."""

@@ -1,0 +1,112 @@
+"""What a live process tells the others: a small status file, and the things it said."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from myoloop.errors import MyoloopError
+
+PERIOD_S = 0.5
+"""How often the status file is renewed."""
+
+SUPERVISED = "MYOLOOP_SUPERVISED"
+"""Environment variable that a session sets for its processes: they end when it does, also if it is killed."""
+
+WITNESS_READY = "witness.ready"
+"""File in the run folder by which a session says that it listens; a supervised participant waits for it."""
+
+log = logging.getLogger("myoloop")
+
+
+class Board:
+    """Renews `<run_dir>/<name>.status.json` from a thread, and keeps every message that was said.
+
+    The file is replaced atomically, so that a reader always finds a whole one, also after a crash.
+    """
+
+    def __init__(self, run_dir: Path | None, name: str, status: Callable[[], dict[str, Any]]):
+        """
+        Args:
+          run_dir: folder for the file; None: no file.
+          name: "participant" or "decoder".
+          status: called twice a second from the thread; returns JSON-able values.
+        """
+        self._path = run_dir / f"{name}.status.json" if run_dir else None
+        self._status = status
+        self.messages: list[str] = []
+        self._stop = threading.Event()
+        self._failed = False
+        self._thread = threading.Thread(target=self._run, name="board", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def say(self, message: str) -> None:
+        """Logs a line and shows it in the status."""
+        self.messages.append(message)
+        log.warning(message)
+
+    def write(self) -> None:
+        """Renews the file now; a full disk is said once."""
+        if self._path is None:
+            return
+        status = {**self._status(), "messages": self.messages, "pid": os.getpid()}
+        partial = self._path.with_suffix(".part")
+        try:
+            partial.write_text(json.dumps(status), encoding="utf-8")
+            partial.replace(self._path)
+        except OSError as error:
+            if not self._failed:
+                self._failed = True
+                self.say(f"{self._path.name} cannot be written: {error.strerror}")
+
+    def close(self) -> None:
+        """Stops the thread and writes the final state."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2.0)
+        self.write()
+
+    def _run(self) -> None:
+        parent = os.getppid()
+        while not self._stop.wait(PERIOD_S):
+            self.write()
+            if os.environ.get(SUPERVISED) and os.getppid() != parent:
+                self.say("the session that started this process is gone: ending")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+
+def read_status(run_dir: Path, name: str) -> dict[str, Any] | None:
+    """The last status that a process wrote, or None if there is none yet."""
+    try:
+        return json.loads((run_dir / f"{name}.status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def make_run_dir(path: str | Path) -> Path:
+    """The run folder, made if needed.
+
+    Raises:
+      MyoloopError: it cannot be made or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe{os.getpid()}-{time.monotonic_ns()}"
+        probe.write_bytes(b"1")
+        probe.unlink()
+    except OSError as error:
+        raise MyoloopError(
+            f"run folder '{folder}' cannot be written: {error.strerror}. Choose another place."
+        ) from error
+    return folder

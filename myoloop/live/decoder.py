@@ -1,0 +1,193 @@
+"""A decoder in real time: EMG in over LSL, predictions out, each stamped with the time of the EMG behind it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pylsl
+
+from myoloop.body.names import FINGERS
+from myoloop.decoder.contract import check_against
+from myoloop.decoder.runtime import OnnxDecoder
+from myoloop.errors import MyoloopError
+from myoloop.experiment import Experiment, load_experiment
+from myoloop.live.board import Board, make_run_dir
+from myoloop.streams.follower import Block, StreamFollower
+from myoloop.streams.network import use_loopback
+from myoloop.streams.outlets import make_outlet, stream_name
+
+
+class PredictionRecord(NamedTuple):
+    """One prediction, for those who watch (ROS nodes)."""
+
+    lsl_time: float
+    """when it was published, local_clock"""
+    emg_time: float
+    """time of the newest EMG sample behind it: its LSL stamp"""
+    prediction: np.ndarray
+    """(5,) probability of flexed"""
+    compute_ms: float
+    name: str
+
+
+class LiveDecoder:
+    """Runs an ONNX model on a participant's EMG stream in a thread of its own, until stopped."""
+
+    def __init__(self, experiment: Experiment, run_dir: str | Path | None = None):
+        """
+        Args:
+          experiment: whose `decoder` section names the model.
+          run_dir: where the status goes; None: nowhere.
+
+        Raises:
+          MyoloopError: the experiment has no ONNX decoder, or the model breaks the contract.
+        """
+        use_loopback()
+        settings = experiment.decoder
+        if settings is None or settings.kind != "onnx" or settings.model is None:
+            raise MyoloopError("the experiment has no decoder of kind 'onnx': nothing to run.")
+        self.experiment = experiment
+        self.name = settings.name
+        self._decoder = OnnxDecoder(settings.model)
+        self._run_dir = make_run_dir(run_dir) if run_dir else None
+        self._participant = experiment.participant.id
+        self._board = Board(self._run_dir, "decoder", self.status)
+        self._outlet = make_outlet(
+            self._participant,
+            "prediction",
+            FINGERS,
+            "probability of flexed",
+            0.0,
+            about={
+                "decoder": self._decoder.name,
+                "model_version": self._decoder.version,
+                "stamp": "time of the newest EMG sample used",
+            },
+        )
+        self._watchers: list[Callable[[PredictionRecord], None]] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.error: BaseException | None = None
+        self._received = 0
+        self._lost = 0
+        self._sent = 0
+        self._last_stamp: float | None = None
+        self._compute_ms: deque[float] = deque(maxlen=3000)
+        self._source = ""
+        self._uid = ""
+        self._board.start()
+
+    @classmethod
+    def from_experiment(
+        cls,
+        path: str | Path,
+        name: str | None = None,
+        run_dir: str | Path | None = None,
+        overrides: dict[str, Any] | None = None,
+    ) -> LiveDecoder:
+        """From a file, with dotted overrides as in `load_experiment`; `name` must be the decoder's if given."""
+        experiment = load_experiment(path, overrides)
+        if name and (experiment.decoder is None or experiment.decoder.name != name):
+            known = experiment.decoder.name if experiment.decoder else "none"
+            raise MyoloopError(f"{path} has no decoder named '{name}'. Known: {known}.")
+        return cls(experiment, run_dir)
+
+    def start(self) -> None:
+        if self.running:
+            return
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=5.0)
+
+    def close(self) -> None:
+        self.stop()
+        self._board.close()
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def subscribe(self, watcher: Callable[[PredictionRecord], None]) -> None:
+        """`watcher` is called with each prediction from the loop's thread: it must return at once."""
+        self._watchers.append(watcher)
+
+    def status(self) -> dict[str, Any]:
+        """Where the decoder stands: JSON-able numbers and strings."""
+        level, message = ("ok", f"decoding {self._source}") if self._source else ("warn", "waiting for EMG")
+        if self.error:
+            level, message = "error", str(self.error)
+        compute = np.array(self._compute_ms) if self._compute_ms else np.full(1, np.nan)
+        return {
+            "name": self.name,
+            "model": self._decoder.name,
+            "model_version": self._decoder.version,
+            "kind": self._decoder.kind,
+            "level": level,
+            "message": message,
+            "source": self._source,
+            "samples_received": self._received,
+            "samples_lost": self._lost,
+            "predictions": self._sent,
+            "refused_inputs": self._decoder.refused_inputs,
+            "refused_outputs": self._decoder.refused_outputs,
+            "compute_ms": None if not self._compute_ms else round(float(np.median(compute)), 3),
+            "compute_ms_p99": None if not self._compute_ms else round(float(np.percentile(compute, 99)), 3),
+        }
+
+    def _run(self) -> None:
+        sys.setswitchinterval(5e-4)  # s: the status thread must not hold the decoder up
+        follower = StreamFollower(f"name='{stream_name(self._participant, 'emg')}'", buffer_s=5.0)
+        try:
+            while not self._stop.is_set():
+                block = follower.read(timeout=0.2)
+                self._source = follower.info.name() if follower.info else ""
+                if block is not None:
+                    self._take(block)
+        except Exception as error:  # the thread's last word: it must reach the node and the report
+            self.error = error
+            self._board.say(f"the decoder stopped: {error}")
+        finally:
+            follower.close()
+
+    def _take(self, block: Block) -> None:
+        if block.info.uid() != self._uid:
+            self._meet(block.info)
+        stamps = block.stamps
+        if self._last_stamp is not None:
+            gap = round((stamps[0] - self._last_stamp) * self._decoder.rate_hz) - 1
+            if gap > 0:
+                self._lost += gap
+                self._board.say(f"{gap} EMG samples are missing before {stamps[0]:.3f}")
+        self._last_stamp = float(stamps[-1])
+        self._received += len(stamps)
+        begin = time.perf_counter()
+        for used, prediction in self._decoder.push(block.samples):
+            emg_time = float(stamps[used - 1])
+            self._outlet.push_chunk(prediction[None], emg_time)
+            took = 1e3 * (time.perf_counter() - begin)
+            self._sent += 1
+            self._compute_ms.append(took)
+            record = PredictionRecord(pylsl.local_clock(), emg_time, prediction, took, self.name)
+            for watcher in self._watchers:
+                watcher(record)
+            begin = time.perf_counter()
+
+    def _meet(self, info: pylsl.StreamInfo) -> None:
+        """A new EMG stream: is it one that this model reads? Then start afresh on it."""
+        labels = info.get_channel_labels() or [f"ch{i}" for i in range(info.channel_count())]
+        check_against(self._decoder.info, info.nominal_srate(), [str(label) for label in labels], info.name())
+        self._uid = info.uid()
+        self._last_stamp = None
+        self._decoder.reset()

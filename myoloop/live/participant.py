@@ -1,0 +1,418 @@
+"""A participant in real time: steps on the wall clock, EMG out over LSL, predictions in."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pylsl
+
+from myoloop.body.names import FINGERS, JOINTS, MUSCLES
+from myoloop.emg.armband import armband_from
+from myoloop.errors import MyoloopError, unknown_name
+from myoloop.experiment import Experiment, load_experiment
+from myoloop.live.board import SUPERVISED, WITNESS_READY, Board, make_run_dir
+from myoloop.live.feedback import Feedback, FeedbackHold
+from myoloop.participant import Act, ParticipantConfig, Participants
+from myoloop.streams.clock import RealtimeClock, Tick
+from myoloop.streams.network import use_loopback
+from myoloop.streams.outlets import ParticipantOutlets, refuse_taken_id
+from myoloop.streams.predictions import PredictionInbox
+from myoloop.streams.rowlog import EventLog, RowLog
+from myoloop.task.reference import ReferenceConfig
+
+WITNESS_S = 10.0
+"""How long a supervised participant waits for its session to listen, so that the first sample is received too."""
+
+STEP_COLUMNS = [
+    ("started", 1), ("policy_emg_ms", 1), ("push_ms", 1), ("body_ms", 1), ("step_ms", 1),
+    ("target", 5), ("reference", 5), ("prediction", 5), ("prediction_age_s", 1), ("stale", 1),
+    ("feedback_latency_ms", 1), ("joints_deg", len(JOINTS)), ("excitation", len(MUSCLES)),
+]  # fmt: skip
+"""Columns of steps.rows, one row a control step; `started` is seconds after `time`, the step's deadline."""
+
+
+class StepRecord(NamedTuple):
+    """One control step, for those who watch (ROS nodes, viewers)."""
+
+    step: int
+    lsl_time: float
+    step_ms: float
+    target: np.ndarray
+    prediction: np.ndarray
+    prediction_age_s: float
+    stale: bool
+    feedback_latency_ms: float
+    reference: np.ndarray
+    joints_deg: np.ndarray
+    joint_velocity_deg: np.ndarray
+    excitation: np.ndarray
+    fingertips: np.ndarray
+    effort: float
+    accuracy: float
+    chunk: np.ndarray
+    first_sample: int
+
+
+class Info(NamedTuple):
+    """What does not change during a session."""
+
+    id: str
+    channel_labels: tuple[str, ...]
+    rate_hz: float
+    joint_names: tuple[str, ...] = JOINTS
+    muscle_names: tuple[str, ...] = MUSCLES
+    fingers: tuple[str, ...] = FINGERS
+
+
+class LiveParticipant:
+    """Runs one participant on the wall clock in a thread of its own.
+
+    Everything that may fail for a reason the user can mend fails in the constructor, as MyoloopError.
+    """
+
+    def __init__(self, experiment: Experiment, run_dir: str | Path | None = None):
+        """
+        Args:
+          experiment: what to run.
+          run_dir: where step log and status go; None: nowhere.
+        """
+        use_loopback()
+        self.experiment = experiment
+        me = experiment.participant
+        self._run_dir = make_run_dir(run_dir) if run_dir else None
+        band = armband_from(me.armband)
+        refuse_taken_id(me.id)
+        self._people = Participants(
+            ParticipantConfig(
+                armband=band,
+                reference=ReferenceConfig(kind=me.reference.kind, seed=me.reference.seed),
+                person=me.person,
+                control_hz=me.control_hz,
+            ),
+            threads=1,
+        )
+        self.info = Info(me.id, tuple(band.channel_labels), float(band.rate_hz))
+        self._warm_up()
+        self._board = Board(self._run_dir, "participant", self.status)
+        self._outlets = ParticipantOutlets(
+            me.id,
+            band.channel_labels,
+            band.rate_hz,
+            me.control_hz,
+            emg_about=dataclasses.asdict(band),
+            participant_about={"person": me.person, "engine": me.engine, "policy": me.policy, "seed": experiment.seed},
+        )
+        self._inbox = PredictionInbox(me.id, self._board.say)
+        self._hold = FeedbackHold(me.stale_after_s, self._event)
+        self._log = RowLog(self._run_dir / "steps", STEP_COLUMNS, self._board.say) if self._run_dir else None
+        self._events = EventLog(self._run_dir / "events.jsonl", self._board.say) if self._run_dir else None
+        self._clock = RealtimeClock(1.0 / me.control_hz)
+        self._watchers: list[Callable[[StepRecord], None]] = []
+        self._commands: deque[Callable[[], None]] = deque()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.error: BaseException | None = None
+        """what ended the loop, if something went wrong"""
+        self._steps = 0
+        self._overruns = 0
+        self._judged = 0
+        self._right = np.zeros(len(FINGERS))
+        self._effort = 0.0
+        self._recent_ms: deque[float] = deque(maxlen=500)
+        self._recent_latency: deque[float] = deque(maxlen=500)
+        self._target_until = self._push_until = 0.0
+        self._last: StepRecord | None = None
+        self._phase = "ready"
+        self._board.start()
+
+    @classmethod
+    def from_experiment(
+        cls,
+        path: str | Path,
+        participant_id: str | None = None,
+        run_dir: str | Path | None = None,
+        overrides: dict[str, Any] | None = None,
+    ) -> LiveParticipant:
+        """From a file, with dotted overrides as in `load_experiment`."""
+        changes = dict(overrides or {})
+        if participant_id:
+            changes["participant.id"] = participant_id
+        return cls(load_experiment(path, changes), run_dir)
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the loop; it first waits for a decoder as long as the experiment says."""
+        if self.running:
+            return
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="participant", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the loop after the current step; `start` goes on from there."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=5.0)
+
+    def close(self) -> None:
+        """Stops and gives everything back: streams, threads, files."""
+        self.stop()
+        self._inbox.close()
+        self._board.close()
+        if self._log and self._events:
+            self._log.close()
+            self._events.close()
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the session's duration has been reached."""
+        return self._steps >= round(self.experiment.duration_s * self.experiment.participant.control_hz)
+
+    def subscribe(self, watcher: Callable[[StepRecord], None]) -> None:
+        """`watcher` is called with each step's record from the loop's thread: it must return at once."""
+        self._watchers.append(watcher)
+
+    # --- requests, from any thread ---------------------------------------------------------------------------------
+
+    def reset(self, seed: int | None = None) -> None:
+        """Body at rest, EMG state new; the session's clock and counts go on."""
+        seed = self.experiment.seed if seed is None else int(seed)
+        if seed < 0:
+            raise MyoloopError(f"seed is {seed}: expected 0 or more.")
+
+        def do() -> None:
+            self._people.reset([seed])
+            self._event(f"reset {seed}")
+
+        self._commands.append(do)
+
+    def set_target(self, values: Any, duration_s: float) -> None:
+        """Asks for these labels, (5,) of 0 or 1, instead of the reference's, for a while."""
+        target = np.asarray(values, np.float32)
+        if target.shape != (len(FINGERS),) or not np.all((target >= 0) & (target <= 1)):
+            raise MyoloopError(f"target is {target.tolist()}: expected 5 values in 0..1, thumb to little.")
+        until = pylsl.local_clock() + _duration(duration_s)
+
+        def do() -> None:
+            self._people.set_target(target)
+            self._target_until = until
+            self._event("target set " + _bits(target))
+
+        self._commands.append(do)
+
+    def perturb(self, finger: str, force_n: Any, duration_s: float) -> None:
+        """Pushes a fingertip with a force (3,) newtons, in the world's axes, for a while."""
+        if finger not in FINGERS:
+            raise unknown_name("finger", finger, FINGERS)
+        force = np.asarray(force_n, float)
+        if force.shape != (3,) or not np.all(np.isfinite(force)) or np.linalg.norm(force) > 50:
+            raise MyoloopError(f"force is {force.tolist()}: expected 3 finite values, at most 50 N together.")
+        until = pylsl.local_clock() + _duration(duration_s)
+
+        def do() -> None:
+            forces = np.zeros((len(FINGERS), 3))
+            forces[FINGERS.index(finger)] = force
+            self._people.engine.push(forces)
+            self._push_until = until
+            self._event(f"perturbation {finger} " + " ".join(f"{f:g}" for f in force))
+
+        self._commands.append(do)
+
+    def set_condition(self, name: str, strength: float) -> None:
+        """Sets a circumstance of the recording, see `Participants.set_condition`; strength in 0..1."""
+        self._people.set_condition(name, strength)
+        self._commands.append(lambda: self._event(f"condition {name} {strength:g}"))
+
+    def status(self) -> dict[str, Any]:
+        """Where the session stands: JSON-able numbers and strings."""
+        steps, last = self._steps, self._last
+        lost = bool(last and last.stale)
+        level, message = "ok", self._phase
+        if self.error:
+            level, message = "error", str(self.error)
+        elif self._phase == "running" and lost:
+            level, message = (
+                "warn",
+                "no fresh prediction: holding the last one" if self._inbox.accepted else "open loop",
+            )
+        return {
+            "id": self.info.id,
+            "phase": self._phase,
+            "level": level,
+            "message": message,
+            "time_s": steps / self.experiment.participant.control_hz,
+            "steps": steps,
+            "overruns": self._overruns,
+            "step_ms": _median(self._recent_ms),
+            "feedback_latency_ms": _median(self._recent_latency),
+            "emg_samples_sent": self._outlets.emg_samples,
+            "target": last.target.tolist() if last else None,
+            "prediction": last.prediction.tolist() if last else None,
+            "accuracy": float(np.mean(self._right) / self._judged) if self._judged else None,
+            "effort": self._effort / steps if steps else None,
+            "predictions": self._inbox.accepted,
+            "predictions_refused": self._inbox.refused,
+            "predictions_restamped": self._inbox.restamped,
+            "prediction_source": self._inbox.source,
+            "stale_steps": self._hold.stale_steps,
+            "log_failed": self._log.failed if self._log else None,
+        }
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def _warm_up(self) -> None:
+        """Compiles and touches everything once, so that no step of the session has to, requests included."""
+        self._people.reset([self.experiment.seed])
+        fresh = self._people.save()
+        self._people.set_target(np.ones(len(FINGERS)))
+        for _ in range(3):
+            self._people.discharges(self._people.act())
+            self._people.move()
+        self._people.follow_reference()
+        self._people.restore(fresh)
+
+    def _run(self) -> None:
+        sys.setswitchinterval(5e-4)  # s: other threads must not hold the loop up for Python's usual 5 ms
+        gc.collect()
+        gc.freeze()  # start-up's objects are not looked at again: a full collection would cost many steps
+        try:
+            self._wait_for_decoder()
+            self._phase = "running"
+            self._clock.start()
+            self._event("session start")
+            while not self._stop.is_set() and not self.finished:
+                self._step(self._clock.wait())
+            self._phase = "finished" if self.finished else "stopped"
+            self._event("session end")
+        except Exception as error:  # the thread's last word: it must reach the node and the report
+            self.error = error
+            self._phase = "failed"
+            self._board.say(f"the participant stopped: {type(error).__name__}: {error}")
+        finally:
+            gc.unfreeze()
+
+    def _wait_for_decoder(self) -> None:
+        wait = self.experiment.participant.wait_for_decoder_s if self.experiment.decoder else 0.0
+        self._phase = "waiting for a decoder"
+        until = time.monotonic() + wait
+        while not self._inbox.source and time.monotonic() < until and not self._stop.wait(0.05):
+            pass
+        if not self._inbox.source and not self._stop.is_set():
+            reason = (
+                f"no stream '{self.info.id}_prediction' after {wait:g} s" if wait else "no decoder in the experiment"
+            )
+            self._board.say(f"{reason}: running open loop until predictions come")
+            self._event("open loop")
+        until = time.monotonic() + WITNESS_S
+        if self._run_dir and os.environ.get(SUPERVISED):
+            while not (self._run_dir / WITNESS_READY).exists() and time.monotonic() < until:
+                if self._stop.wait(0.05):
+                    break
+
+    def _step(self, tick: Tick) -> None:
+        now = time.perf_counter
+        begin = now()
+        if tick.skipped_s:
+            self._board.say(f"the process was held up for {tick.skipped_s:.1f} s: the time line was moved")
+            self._event(f"clock moved {tick.skipped_s:.3f}")
+        self._obey(tick.started)
+        feedback = self._hold.step(self._inbox.latest, tick.started)
+        act = self._people.act()
+        chunk = act.chunk[0]
+        acted = now()
+        first_sample = self._outlets.emg_samples
+        self._outlets.emg(chunk, tick.deadline)
+        self._push_spikes(act, tick.deadline)
+        pushed = now()
+        body = self._people.move()
+        moved = now()
+        joints_deg = np.degrees(body.qpos[0])
+        target = act.target[0]
+        if self._last is None or not np.array_equal(target, self._last.target):
+            self._event("target " + _bits(target), tick.deadline)
+        self._outlets.state(tick.deadline, target, joints_deg, act.excitation[0])
+        self._count(act, feedback, target)
+        step_ms = 1e3 * (now() - begin)
+        late = pylsl.local_clock() > tick.deadline + self._clock.period_s
+        self._overruns += late
+        self._recent_ms.append(step_ms)
+        if np.isfinite(feedback.latency_ms):
+            self._recent_latency.append(feedback.latency_ms)
+        if self._log:
+            self._log.append(
+                tick.deadline, started=tick.started - tick.deadline, policy_emg_ms=1e3 * (acted - begin),
+                push_ms=1e3 * (pushed - acted), body_ms=1e3 * (moved - pushed), step_ms=step_ms, target=target,
+                reference=act.reference[0], prediction=feedback.values, prediction_age_s=feedback.age_s,
+                stale=feedback.stale, feedback_latency_ms=feedback.latency_ms, joints_deg=joints_deg,
+                excitation=act.excitation[0],
+            )  # fmt: skip
+        accuracy = float(np.mean(self._right) / self._judged) if self._judged else float("nan")
+        self._last = StepRecord(
+            self._steps, tick.deadline, step_ms, target, feedback.values, feedback.age_s, feedback.stale,
+            feedback.latency_ms, act.reference[0], joints_deg, np.degrees(body.qvel[0]), act.excitation[0],
+            body.fingertips[0], float(np.mean(act.excitation[0] ** 2)), accuracy, chunk, first_sample,
+        )  # fmt: skip
+        self._steps += 1
+        for watcher in self._watchers:
+            watcher(self._last)
+
+    def _push_spikes(self, act: Act, newest: float) -> None:
+        """Discharges with their times on the EMG's time line: the chunk's last internal sample lies at `newest`."""
+        fired = self._people.discharges(act)
+        rate = self._people.emg_params.band.internal_rate_hz
+        last = int(act.spikes.start[0]) + self._people.samples * self._people.emg_params.band.decimation - 1
+        times = newest + (fired.sample - last) / rate
+        self._outlets.spikes(np.stack([fired.muscle, fired.unit], axis=1), times)
+
+    def _count(self, act: Act, feedback: Feedback, target: np.ndarray) -> None:
+        """Accuracy counts every control step from the first prediction on, stale ones too."""
+        if self._inbox.accepted:
+            self._judged += 1
+            self._right += (feedback.values > 0.5) == (target > 0.5)
+        self._effort += float(np.mean(act.excitation[0] ** 2))
+
+    def _obey(self, now: float) -> None:
+        """Carries out requests; ends a push or a target whose time is over."""
+        while self._commands:
+            self._commands.popleft()()
+        if self._push_until and now >= self._push_until:
+            self._people.engine.push(np.zeros((len(FINGERS), 3)))
+            self._push_until = 0.0
+        if self._target_until and now >= self._target_until:
+            self._people.follow_reference()
+            self._target_until = 0.0
+
+    def _event(self, text: str, time: float = 0.0) -> None:
+        time = time or pylsl.local_clock()
+        self._outlets.event(text, time)
+        if self._events:
+            self._events.append(time, text)
+
+
+def _duration(value: float) -> float:
+    if not 0 < value <= 3600:
+        raise MyoloopError(f"duration is {value:g} s: expected more than 0 and at most 3600.")
+    return float(value)
+
+
+def _bits(labels: np.ndarray) -> str:
+    return "".join("1" if x > 0.5 else "0" for x in labels)
+
+
+def _median(values: deque[float]) -> float | None:
+    return round(float(np.median(list(values))), 2) if values else None

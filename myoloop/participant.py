@@ -1,0 +1,209 @@
+"""The closed loop's one step: reference -> policy -> excitation -> EMG, then excitation -> body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from myoloop.body.engine import BodyState, MujocoEngine
+from myoloop.body.model import load_hand
+from myoloop.emg.armband import Armband, armband
+from myoloop.emg.config import EmgConfig
+from myoloop.emg.synthesis import Discharges, Spikes, build_emg, discharges, healthy, init_emg, synthesise
+from myoloop.errors import MyoloopError, unknown_name
+from myoloop.policy.baseline import BaselineConfig, baseline_excitation, make_baseline
+from myoloop.task.reference import ReferenceConfig, hold, make_reference, motion, release
+
+MAINS_UV = 50.0
+"""Mains hum at strength 1, microvolts RMS: the upper end of what surface recordings see (1-50)."""
+
+
+@dataclass(frozen=True)
+class ParticipantConfig:
+    """Who the participants are and what they are asked to do."""
+
+    armband: Armband = field(default_factory=lambda: armband("semg_rd16"))
+    """the EMG device they wear"""
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    """the motion asked for; each participant of a batch gets a different one"""
+    person: int = 0
+    """seed of the anatomy: motor units, fibres"""
+    control_hz: float = 50.0
+    """control steps per second"""
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    """the controller that drives the muscles"""
+
+
+class Act(NamedTuple):
+    """What one control step decided and emitted, for B participants."""
+
+    excitation: np.ndarray
+    """(B, 39) 0..1"""
+    chunk: np.ndarray
+    """(B, samples, channels) microvolts"""
+    spikes: Spikes
+    """discharges inside the chunk; see `Participants.discharges`"""
+    target: np.ndarray
+    """(B, 5) labels asked for, 1 = flexed"""
+    reference: np.ndarray
+    """(B, 5) flexion asked for, 0..1"""
+
+
+class Participants:
+    """B participants stepped together: engine `mujoco`, everything else in one jitted call.
+
+    A step is `act` (what to do, and the EMG of doing it) followed by `move` (the body does it); live sessions send the
+    EMG between the two.
+
+    Example:
+      people = Participants(ParticipantConfig(), participants=4)
+      people.reset(seeds=range(4))
+      done = people.act()
+      body = people.move()
+    """
+
+    def __init__(self, config: ParticipantConfig, participants: int = 1, threads: int = 0):
+        """
+        Args:
+          config: see `ParticipantConfig`.
+          participants: B.
+          threads: for the physics; 0: all cores.
+
+        Raises:
+          MyoloopError: the armband gives no whole number of samples a control step.
+        """
+        self.config = config
+        self.participants = participants
+        self.control_dt = 1.0 / config.control_hz
+        samples = config.armband.rate_hz * self.control_dt
+        if abs(samples - round(samples)) > 1e-9 or samples < 1:
+            raise MyoloopError(
+                f"armband '{config.armband.name}' at {config.armband.rate_hz:g} Hz gives {samples:g} samples a control "
+                f"step at {config.control_hz:g} Hz: choose a control_hz that divides the armband's rate."
+            )
+        self.samples = round(samples)
+        """EMG samples a control step"""
+        self.hand = load_hand()
+        self.engine = MujocoEngine(self.hand, participants=participants, control_dt=self.control_dt, threads=threads)
+        self._reference = make_reference(config.reference, participants=participants)
+        self._controller = make_baseline(self.hand, config.baseline)
+        self.emg_params = build_emg(config.armband, EmgConfig(seed=config.person))
+        self._decide = jax.jit(_decide, static_argnames="samples")
+        self._circumstances = jax.tree.map(np.asarray, healthy(self.emg_params, participants))
+        self.reset(range(participants))
+
+    def reset(self, seeds: Any, ids: Any = None) -> BodyState:
+        """Starts over: body at rest, EMG noise and discharges from `seeds`, one a participant.
+
+        Args:
+          seeds: as many as there are participants (all are reset together).
+          ids: reset only the bodies of these participants; EMG goes on.
+        """
+        if ids is None:
+            seeds = np.asarray(list(seeds))
+            if len(seeds) != self.participants:
+                raise MyoloopError(f"{len(seeds)} seeds for {self.participants} participants: give one each.")
+            self._emg_state = init_emg(self.emg_params, jnp.asarray(seeds))
+            self.steps = 0
+        self.body = self.engine.reset(ids=ids)
+        return self.body
+
+    @property
+    def time(self) -> float:
+        """Participant time of the coming step, seconds."""
+        return self.steps * self.control_dt
+
+    def act(self) -> Act:
+        """Decides the excitations of the coming step and synthesises the EMG that they make."""
+        now, ahead = np.float32(self.time), np.float32(self.time + self.control_dt)
+        out, self._emg_state = self._decide(
+            self._reference, self._controller, self.emg_params, self._emg_state, self._circumstances,
+            _float32(self.body), now, ahead, samples=self.samples,
+        )  # fmt: skip
+        excitation, chunk, spikes, target, wanted = out
+        self._excitation = np.asarray(excitation)
+        return Act(self._excitation, np.asarray(chunk), spikes, np.asarray(target), np.asarray(wanted))
+
+    def discharges(self, act: Act, participant: int = 0) -> Discharges:
+        """Who fired when inside a step's chunk; sample indices count from the start, at the internal rate."""
+        return discharges(self.emg_params, act.spikes, participant)
+
+    def set_target(self, target: np.ndarray) -> None:
+        """Asks everybody for these labels, (5,) or (B, 5), instead of the reference, until `follow_reference`."""
+        self._reference = hold(self._reference, self.time, target)
+
+    def follow_reference(self) -> None:
+        """Back to the reference."""
+        self._reference = release(self._reference, self.time)
+
+    def set_condition(self, name: str, strength: float) -> None:
+        """Changes the recording's circumstances for everybody from the next step on.
+
+        Args:
+          name: "mains_hum", or "lost_contact:<channel label>".
+          strength: 0 (healthy) to 1.
+
+        Raises:
+          MyoloopError: unknown name, or a strength outside 0..1.
+        """
+        band = self.config.armband
+        known = ["mains_hum", *(f"lost_contact:{label}" for label in band.channel_labels)]
+        if name not in known:
+            raise unknown_name("condition", name, known)
+        if not 0 <= strength <= 1:
+            raise MyoloopError(f"strength of {name} is {strength:g}: expected 0 to 1.")
+        now = self._circumstances
+        if name == "mains_hum":
+            self._circumstances = now._replace(mains_uv=np.full_like(now.mains_uv, MAINS_UV * strength))
+        else:
+            channel = band.channel_labels.index(name.split(":", 1)[1])
+            contact = np.array(now.contact)
+            contact[:, channel] = 1.0 - strength
+            self._circumstances = now._replace(contact=contact)
+
+    def move(self) -> BodyState:
+        """The bodies follow the excitations that `act` decided, for one control step."""
+        self.body = self.engine.step(self._excitation)
+        self.steps += 1
+        return self.body
+
+    def save(self) -> dict[str, Any]:
+        """Everything that changes from step to step, as a pytree of NumPy arrays."""
+        return {
+            "physics": self.engine.save(),
+            "body": self.body,
+            "emg": jax.tree.map(np.asarray, self._emg_state),
+            "reference": jax.tree.map(np.asarray, self._reference),
+            "circumstances": jax.tree.map(np.asarray, self._circumstances),
+            "steps": np.asarray(self.steps),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `save` gave, bit for bit."""
+        self.engine.load(state["physics"])
+        self.body = state["body"]
+        self._emg_state = jax.tree.map(jnp.asarray, state["emg"])
+        self._reference = jax.tree.map(jnp.asarray, state["reference"])
+        self._circumstances = jax.tree.map(np.array, state["circumstances"])
+        self.steps = int(state["steps"])
+
+
+def _float32(body: BodyState) -> BodyState:
+    return BodyState(*(np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x for x in body))
+
+
+def _decide(  # type: ignore[no-untyped-def]
+    reference, controller, emg_params, emg_state, circumstances, body, now, ahead, *, samples
+):
+    """One step without the body, pure JAX; shapes as in `Act`.
+
+    The muscles are told where to be at the end of the step (`ahead`), not where they should have been at its start.
+    """
+    asked, coming = motion(reference, now), motion(reference, ahead)
+    excitation = baseline_excitation(controller, body, coming.qpos, coming.qvel)
+    out, emg_state = synthesise(emg_params, emg_state, excitation, samples, circumstances)
+    return (excitation, out.chunk, out.spikes, asked.labels, asked.flexion), emg_state

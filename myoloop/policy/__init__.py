@@ -1,0 +1,1 @@
+"""From observation to muscle excitation."""

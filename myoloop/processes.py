@@ -1,0 +1,138 @@
+"""The processes of a session: their command lines, environment, start, supervision and end."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from myoloop.assets import find_node
+from myoloop.errors import MyoloopError
+from myoloop.experiment import Experiment
+from myoloop.live.board import SUPERVISED
+
+PATIENCE_S = (6.0, 3.0)
+"""How long a process has to end after SIGINT, and after SIGTERM, before the next stronger signal."""
+
+NODES = {"participant": "virtual_participant", "decoder": "onnx_decoder"}
+
+
+class Child:
+    """One supervised process with its log file."""
+
+    def __init__(self, name: str, command: list[str], log: Path, env: dict[str, str]):
+        self.name = name
+        self._command, self._log, self._env = command, log, env
+        self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            # a session of its own: the terminal's Ctrl-C reaches only the supervisor, which tells each child once
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env, start_new_session=True
+            )
+        self.starts += 1
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs (or was never started)."""
+        return self._process.poll() if self._process else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def interrupt(self) -> None:
+        """Asks it to end."""
+        if self.running:
+            assert self._process is not None
+            self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """Makes sure that it ends: SIGINT, then SIGTERM, then SIGKILL."""
+        if self._process is None:
+            return
+        for number, patience in zip((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), (*PATIENCE_S, 5.0), strict=True):
+            if self._process.poll() is not None:
+                return
+            self._process.send_signal(number)
+            try:
+                self._process.wait(patience)
+            except subprocess.TimeoutExpired:
+                continue
+
+    def last_words(self, lines: int = 3) -> str:
+        """The end of its log, for an error message."""
+        try:
+            text = self._log.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+class Backoff:
+    """When a process that ended may be started again: at once, then after 1, 2, 4 ... 30 s."""
+
+    def __init__(self) -> None:
+        self._delay = 0.0
+        self._due: float | None = None
+
+    def due(self) -> bool:
+        """Call while the process is down; True when it is time to start it."""
+        now = time.monotonic()
+        if self._due is None:
+            self._due = now + self._delay
+            self._delay = min(max(1.0, 2 * self._delay), 30.0)
+        if now < self._due:
+            return False
+        self._due = None
+        return True
+
+
+def command_for(part: str, experiment: Experiment, config: Path, run_dir: Path) -> list[str]:
+    """The command line of one part of a session: a ROS 2 node, or `myoloop participant|decoder` without ROS."""
+    if not experiment.ros:
+        return [sys.executable, "-m", "myoloop", part, str(config), "--run-dir", str(run_dir)]
+    parameters: dict[str, Any] = {"experiment": str(config), "run_dir": str(run_dir), "autostart": "true"}
+    arguments = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+    namespace = ["-r", f"__ns:=/{experiment.participant.id}"]
+    return [sys.executable, str(find_node(NODES[part])), "--ros-args", *namespace, *arguments]
+
+
+def environment_for(experiment: Experiment) -> dict[str, str]:
+    """The children's environment: what ROS 2 wheels need, one thread for numerics, and whose children they are.
+
+    Raises:
+      MyoloopError: ROS is asked for and not installed.
+    """
+    env = {**os.environ, SUPERVISED: "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    if not experiment.ros:
+        return env
+    for module in ("rclpy", "myoloop_msgs"):
+        if importlib.util.find_spec(module) is None:
+            raise MyoloopError(
+                f"the experiment asks for ROS 2 (ros: true), but Python cannot find '{module}'. `make run` installs "
+                "it; "
+                "with a ROS 2 of your own, source its setup file and this workspace's; or run with --no-ros."
+            )
+    prefix = Path(sys.prefix)
+    if (prefix / "share" / "ament_index").is_dir():
+        env["AMENT_PREFIX_PATH"] = _prepend(prefix, env.get("AMENT_PREFIX_PATH", ""))
+        env["LD_LIBRARY_PATH"] = _prepend(prefix / "lib", env.get("LD_LIBRARY_PATH", ""))
+    env.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    return env
+
+
+def _prepend(path: Path, paths: str) -> str:
+    parts = [p for p in paths.split(os.pathsep) if p]
+    return os.pathsep.join(dict.fromkeys([str(path), *parts]))

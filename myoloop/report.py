@@ -1,0 +1,274 @@
+"""What a session's run folder says about it: the numbers of report.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from myoloop import __version__
+from myoloop.body.names import FINGERS
+from myoloop.emg.armband import armband_from
+from myoloop.errors import MyoloopError
+from myoloop.live.board import read_status
+from myoloop.report_page import page
+from myoloop.streams.rowlog import read_events, read_rows
+
+HELD_STEPS = 5
+"""Control steps (0.1 s at 50 Hz) that a prediction must stay right to count as having reached its target."""
+
+PACKAGES = ("mujoco", "myo-sim", "jax", "numpy", "pylsl", "onnxruntime", "ros-rclpy")
+
+
+def write_report(
+    run_dir: Path, witness: dict[str, Any], stretch: tuple[np.ndarray, np.ndarray], console: Console | None = None
+) -> dict[str, Any]:
+    """Writes report.json and report.html, and prints the main figures.
+
+    Args:
+      run_dir: the run folder, with what the processes left in it.
+      witness: what an independent listener received, see `EmgWitness.summary`.
+      stretch: (n, channels) microvolts and (n,) stamps of the EMG to draw.
+      console: where to print.
+
+    Returns:
+      The content of report.json.
+
+    Raises:
+      MyoloopError: the disk is full or the folder is gone; the figures have been printed by then.
+    """
+    console = console or Console()
+    report = measure(run_dir, witness)
+    print_figures(report, console)
+    text = json.dumps(report, indent=2, allow_nan=False)
+    _write(run_dir / "report.json", text, report)
+    rows = _rows(run_dir)
+    if rows is None:
+        console.print(f"no control step was made; logs are in {run_dir / 'logs'}")
+        return report
+    events = read_events(run_dir / "events.jsonl")
+    config = (run_dir / "config.yaml").read_text(encoding="utf-8")
+    _write(run_dir / "report.html", page(report, rows, events, stretch, config), report)
+    console.print(f"report: {run_dir / 'report.html'}")
+    return report
+
+
+def rewrite_report(run_dir: Path) -> None:
+    """Makes the report of a run folder again from what is in it.
+
+    Raises:
+      MyoloopError: it is not the folder of a finished session.
+    """
+    try:
+        witness = json.loads((run_dir / "witness.json").read_text(encoding="utf-8"))
+        with np.load(run_dir / "emg_stretch.npz") as saved:
+            stretch = saved["emg_uv"], saved["time"]
+    except (OSError, ValueError, KeyError) as error:
+        raise MyoloopError(f"{run_dir} is not the folder of a finished session: {error}") from error
+    write_report(run_dir, witness, stretch)
+
+
+def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a session from its run folder; NaN never occurs, what is unknown is null."""
+    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    participant = read_status(run_dir, "participant") or {}
+    rows = _rows(run_dir)
+    lives = [s for s in (_json(p) for p in sorted(run_dir.glob("decoder*.status.json"))) if s]
+    sent = participant.get("emg_samples_sent", 0)
+    received = witness["samples_received"]
+    control_hz = config["participant"]["control_hz"]
+    report: dict[str, Any] = {
+        "name": config["name"],
+        "duration_s": 0.0 if rows is None else round(len(rows) / control_hz, 3),
+        "asked_duration_s": config["duration_s"],
+        "failure": witness.get("failure"),
+        "emg": {
+            "armband": armband_from(config["participant"]["armband"]).name,
+            "channels": len(witness["labels"]),
+            "rate_hz": witness["rate_hz"],
+            "samples_sent": sent,
+            "samples_received": received,
+            "samples_lost": max(0, sent - received),
+            "rms_uv": witness["rms_uv"],
+            "median_frequency_hz": witness["median_frequency_hz"],
+        },
+        "loop": _loop(rows, participant, control_hz),
+        "decoder": _decoder(config, participant, lives, witness),
+        "task": _task(rows, control_hz),
+        "effort": None if rows is None else round(float(np.mean(rows["excitation"] ** 2)), 5),
+        "environment": _environment(config),
+        "messages": participant.get("messages", []) + [m for life in lives for m in life.get("messages", [])],
+    }
+    return report
+
+
+def quantiles(values: np.ndarray) -> dict[str, float] | None:
+    """Median, 95th and 99th percentile and maximum of the finite values; None if there are none."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    median, p95, p99 = np.percentile(values, [50, 95, 99])
+    named = {"median": median, "p95": p95, "p99": p99, "max": values.max()}
+    return {key: round(float(value), 3) for key, value in named.items()}
+
+
+def finger_trials(target: np.ndarray, right: np.ndarray, dt: float) -> dict[str, Any]:
+    """How a finger's every new target was answered.
+
+    A trial lasts from one change of a finger's target to its next. It is reached at the first step from which the
+    prediction is right for `HELD_STEPS` steps on end.
+
+    Args:
+      target: (steps, 5) labels.
+      right: (steps, 5) whether the prediction was right.
+      dt: seconds a step.
+
+    Returns:
+      count, reached (share, or None without trials), time_to_reach_s as quantiles of those reached.
+    """
+    times, count = [], 0
+    for finger in range(target.shape[1]):
+        edges = np.flatnonzero(np.diff(target[:, finger])) + 1
+        for start, end in zip(edges, np.append(edges, len(target))[1:], strict=True):
+            if end - start < HELD_STEPS:
+                continue
+            count += 1
+            held = np.lib.stride_tricks.sliding_window_view(right[start:end, finger], HELD_STEPS).all(axis=1)
+            if held.any():
+                times.append(np.argmax(held) * dt)
+    return {
+        "count": count,
+        "reached": round(len(times) / count, 4) if count else None,
+        "time_to_reach_s": quantiles(np.array(times)),
+    }
+
+
+def print_figures(report: dict[str, Any], console: Console) -> None:
+    """The main figures as a small table."""
+    table = Table(show_header=False, box=None, title=f"{report['name']}: {report['duration_s']:g} s")
+    loop, task, emg = report["loop"], report["task"], report["emg"]
+    latency, step = loop["feedback_latency_ms"], loop["step_ms"]
+    accuracy = task["accuracy"]
+    fingers = ", ".join(f"{k} {100 * v:.0f}" for k, v in (task["accuracy_per_finger"] or {}).items())
+    table.add_row("accuracy", "open loop" if accuracy is None else f"{100 * accuracy:.1f} %  ({fingers})")
+    table.add_row("feedback latency", f"median {latency['median']} ms, p99 {latency['p99']} ms" if latency else "-")
+    table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")
+    table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")
+    table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost")
+    console.print(table)
+
+
+def _loop(rows: np.ndarray | None, participant: dict[str, Any], control_hz: float) -> dict[str, Any]:
+    empty = {"control_hz": control_hz, "steps": 0, "overruns": 0, "step_ms": None, "feedback_latency_ms": None}
+    if rows is None:
+        return empty
+    stages = {name: quantiles(rows[name]) for name in ("policy_emg_ms", "push_ms", "body_ms")}
+    return {
+        "control_hz": control_hz,
+        "steps": len(rows),
+        "overruns": participant.get("overruns", 0),
+        "step_ms": quantiles(rows["step_ms"]),
+        "stage_ms": {name.removesuffix("_ms"): value for name, value in stages.items()},
+        "start_lateness_ms": quantiles(1e3 * rows["started"]),
+        "feedback_latency_ms": quantiles(rows["feedback_latency_ms"]),
+    }
+
+
+def _decoder(
+    config: dict[str, Any], participant: dict[str, Any], lives: list[dict[str, Any]], witness: dict[str, Any]
+) -> dict[str, Any]:
+    settings = config["decoder"] or {}
+    last = lives[-1] if lives else {}
+    return {
+        "kind": settings.get("kind", "none"),
+        "name": settings.get("name"),
+        "model": last.get("model"),
+        "source": participant.get("prediction_source"),
+        "predictions": participant.get("predictions", 0),
+        "refused": participant.get("predictions_refused", 0),
+        "restamped": participant.get("predictions_restamped", 0),
+        "stale_steps": participant.get("stale_steps", 0),
+        "restarts": witness.get("decoder_restarts", 0),
+        "samples_received": sum(life.get("samples_received", 0) for life in lives) if lives else None,
+        "samples_lost": sum(life.get("samples_lost", 0) for life in lives) if lives else None,
+        "compute_ms": last.get("compute_ms"),
+        "compute_ms_p99": last.get("compute_ms_p99"),
+    }
+
+
+def _task(rows: np.ndarray | None, control_hz: float) -> dict[str, Any]:
+    """Accuracy counts every control step from the first prediction on."""
+    seen = np.zeros(0, bool) if rows is None else np.cumsum(np.isfinite(rows["prediction_age_s"])) > 0
+    if rows is None or not seen.any():
+        return {"accuracy": None, "accuracy_per_finger": None, "trials": None}
+    judged = rows[seen]
+    right = (judged["prediction"] > 0.5) == (judged["target"] > 0.5)
+    per_finger = right.mean(axis=0)
+    return {
+        "accuracy": round(float(per_finger.mean()), 4),
+        "accuracy_per_finger": {f: round(float(a), 4) for f, a in zip(FINGERS, per_finger, strict=True)},
+        "trials": finger_trials(judged["target"], right, 1 / control_hz),
+    }
+
+
+def _environment(config: dict[str, Any]) -> dict[str, Any]:
+    versions = {"myoloop": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "engine": config["participant"]["engine"],
+        "device": _processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "ros": config["ros"],
+        "versions": versions,
+        "seed": config["seed"],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _rows(run_dir: Path) -> np.ndarray | None:
+    try:
+        rows = read_rows(run_dir / "steps")
+    except MyoloopError:
+        return None
+    return rows if len(rows) else None
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: Path, text: str, report: dict[str, Any]) -> None:
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        accuracy = report["task"]["accuracy"]
+        raise MyoloopError(
+            f"{path} could not be written: {error.strerror}. Free some space and run `myoloop report {path.parent}`; "
+            f"the session's logs are kept. Accuracy was {'unknown' if accuracy is None else f'{accuracy:.4f}'}, "
+            f"samples lost {report['emg']['samples_lost']}."
+        ) from error

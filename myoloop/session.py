@@ -1,0 +1,191 @@
+"""A session: an experiment in, its processes supervised, a run folder with a report out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from myoloop.experiment import Experiment, save_experiment
+from myoloop.live.board import WITNESS_READY, make_run_dir, read_status
+from myoloop.liveline import LiveLine
+from myoloop.processes import Backoff, Child, command_for, environment_for
+from myoloop.streams.network import use_loopback
+from myoloop.streams.witness import EmgWitness
+
+START_UP_S = 180.0
+"""How long the participant may take to get ready (the first start compiles)."""
+
+log = logging.getLogger("myoloop")
+
+
+class Session:
+    """Runs one experiment from start to report.
+
+    With `spawn=False` the processes are somebody else's (a launch file's): the session only watches and reports.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        runs: str | Path = "runs",
+        run_dir: str | Path | None = None,
+        spawn: bool = True,
+        console: Console | None = None,
+    ):
+        """
+        Args:
+          experiment: what to run.
+          runs: folder that gets a new run folder and the link `latest`.
+          run_dir: this very folder instead.
+          spawn: start the processes.
+          console: where the live line goes.
+
+        Raises:
+          MyoloopError: the run folder cannot be written, or ROS is asked for and not there.
+        """
+        use_loopback()
+        self.experiment = experiment
+        self.console = console or Console()
+        if run_dir is None:
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            self.run_dir = make_run_dir(_fresh(Path(runs) / f"{stamp}-{experiment.name}"))
+            _link_latest(Path(runs), self.run_dir)
+        else:
+            self.run_dir = make_run_dir(run_dir)
+        self._config = self.run_dir / "config.yaml"
+        save_experiment(experiment, self._config)
+        logs = make_run_dir(self.run_dir / "logs")
+        self._parts: dict[str, Child] = {}
+        if spawn:
+            env = environment_for(experiment)
+            parts = ["participant"]
+            if experiment.decoder is not None and experiment.decoder.kind == "onnx":
+                parts.append("decoder")
+            for part in parts:
+                command = command_for(part, experiment, self._config, self.run_dir)
+                self._parts[part] = Child(part, command, logs / f"{part}.log", env)
+        self._stop = threading.Event()
+        self._backoff = Backoff()
+        self._told = 0
+        self.failure: str | None = None
+        """why the session ended early, if it did"""
+
+    def stop(self) -> None:
+        """Ends the session soon; callable from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> Path:
+        """Runs to the end or until stopped, then writes the report; returns the run folder.
+
+        Raises:
+          MyoloopError: the report could not be written (its main figures are printed all the same).
+        """
+        before = {n: signal.signal(n, lambda *_: self.stop()) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            witness = EmgWitness(self.experiment.participant.id)
+            try:
+                for child in self._parts.values():
+                    child.start()
+                self._watch(witness)
+            finally:
+                self._end(witness)
+            return self.run_dir
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _watch(self, witness: EmgWitness) -> None:
+        begin = time.monotonic()
+        ready = self.run_dir / WITNESS_READY
+        with LiveLine(self.experiment, self.console) as line:
+            while not self._stop.wait(0.2):
+                status = read_status(self.run_dir, "participant")
+                decoder = read_status(self.run_dir, "decoder") or {}
+                if witness.connected.is_set() and not ready.exists():
+                    ready.touch()
+                self._relay(status, line)
+                line.show(status, decoder, witness.missing)
+                if status and status["phase"] in ("finished", "failed"):
+                    if status["phase"] == "failed":
+                        self.failure = str(status["message"])
+                    return
+                participant = self._parts.get("participant")
+                if participant and not participant.running:
+                    if participant.exit_code:
+                        self.failure = f"the participant ended with code {participant.exit_code}"
+                        line.say(f"{self.failure}:\n{participant.last_words()}")
+                    return
+                if (status is None or status["phase"] == "ready") and time.monotonic() - begin > START_UP_S:
+                    self.failure = f"the participant was not ready after {START_UP_S:g} s; see {self.run_dir / 'logs'}"
+                    line.say(self.failure)
+                    return
+                self._keep_decoder(line)
+
+    def _keep_decoder(self, line: LiveLine) -> None:
+        """Starts the decoder again if it ended: at once the first time, then with growing pauses."""
+        decoder = self._parts.get("decoder")
+        if decoder is None or decoder.running or not self._backoff.due():
+            return
+        line.say(f"the decoder ended with code {decoder.exit_code}; starting it again\n{decoder.last_words(1)}")
+        ended = self.run_dir / "decoder.status.json"
+        if ended.exists():  # each life's counts are kept for the report
+            ended.replace(self.run_dir / f"decoder.{decoder.starts}.status.json")
+        decoder.start()
+
+    def _relay(self, status: dict[str, Any] | None, line: LiveLine) -> None:
+        for message in (status or {}).get("messages", [])[self._told :]:
+            line.say(message)
+            self._told += 1
+
+    def _end(self, witness: EmgWitness) -> None:
+        """Ends the processes (the participant first: it flushes its streams), then writes what was seen."""
+        from myoloop.report import write_report  # plotting libraries: not before the loop is over
+
+        for child in self._parts.values():
+            child.interrupt()
+        for child in self._parts.values():
+            child.end()
+        witness.close()
+        samples, stamps = witness.stretch()
+        summary = {
+            **witness.summary(),
+            "decoder_restarts": max(0, self._parts["decoder"].starts - 1) if "decoder" in self._parts else 0,
+            "failure": self.failure,
+        }
+        try:
+            (self.run_dir / "witness.json").write_text(json.dumps(summary), encoding="utf-8")
+            np.savez(self.run_dir / "emg_stretch.npz", emg_uv=samples, time=stamps)
+        except OSError as error:
+            self.console.print(f"[red]{self.run_dir} cannot be written: {error.strerror}[/red]")
+        write_report(self.run_dir, summary, (samples, stamps), self.console)
+
+
+def _fresh(path: Path) -> Path:
+    """The path, or the path with a number behind it if it exists."""
+    candidate, number = path, 2
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate
+
+
+def _link_latest(runs: Path, run_dir: Path) -> None:
+    latest = runs / "latest"
+    partial = runs / f".latest{os.getpid()}"
+    try:
+        if latest.is_dir() and not latest.is_symlink():
+            return  # somebody's own folder
+        partial.symlink_to(run_dir.name)
+        partial.replace(latest)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        log.warning("could not link %s to %s", latest, run_dir)

@@ -1,0 +1,1 @@
+"""Lab Streaming Layer: outlets, inlets, clock, metadata."""

@@ -1,0 +1,36 @@
+"""Keeps LSL on this machine unless the user has configured it otherwise."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pylsl
+
+LOOPBACK = """
+[multicast]
+ResolveScope = machine
+[lab]
+KnownPeers = {127.0.0.1}
+[ports]
+IPv6 = disable
+[log]
+level = -2
+"""
+
+
+def use_loopback() -> bool:
+    """Restricts LSL to the machine scope; call it before the first stream of the process is made.
+
+    A user's own configuration wins: an `LSLAPICFG` variable or an `lsl_api.cfg` where liblsl looks for one
+    (working folder, ~/lsl_api, /etc/lsl_api). Programs with LSL's default settings on this machine still find the
+    streams.
+
+    Returns:
+      True if the loopback configuration was applied.
+    """
+    files = [Path("lsl_api.cfg"), Path.home() / "lsl_api" / "lsl_api.cfg", Path("/etc/lsl_api/lsl_api.cfg")]
+    if os.environ.get("LSLAPICFG") or any(f.is_file() for f in files):
+        return False
+    pylsl.set_config_content(LOOPBACK)
+    return True

@@ -1,0 +1,138 @@
+"""The participant's LSL streams and their metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pylsl
+
+from myoloop import __version__
+from myoloop.body.names import FINGERS, JOINTS, MUSCLES
+from myoloop.errors import MyoloopError
+
+STREAM_TYPES = {
+    "emg": "EMG",
+    "target": "Target",
+    "kinematics": "MoCap",
+    "excitation": "Excitation",
+    "spikes": "MotorUnits",
+    "events": "Markers",
+    "prediction": "Control",
+}
+"""LSL stream type of each of a participant's streams, by the suffix of its name."""
+
+
+def stream_name(participant: str, stream: str) -> str:
+    """`<id>_<stream>`, e.g. "myo_emg"."""
+    assert stream in STREAM_TYPES
+    return f"{participant}_{stream}"
+
+
+def make_outlet(
+    participant: str,
+    stream: str,
+    labels: Sequence[str],
+    unit: str,
+    rate_hz: float,
+    channel_format: int = pylsl.cf_float32,
+    about: dict[str, Any] | None = None,
+    channel_type: str = "",
+) -> pylsl.StreamOutlet:
+    """Opens one outlet with full metadata and a source_id that is the same at every start.
+
+    Args:
+      participant: its id.
+      stream: one of `STREAM_TYPES`.
+      labels: one name a channel.
+      unit: of every channel, e.g. "microvolts".
+      rate_hz: nominal rate; 0 for irregular streams.
+      channel_format: a `pylsl.cf_*` constant.
+      about: more facts for the description; nested dictionaries become child elements.
+      channel_type: type of every channel; default: the stream's type.
+
+    Raises:
+      MyoloopError: liblsl could not open it, which happens when the port range is used up.
+    """
+    kind = STREAM_TYPES[stream]
+    name = stream_name(participant, stream)
+    info = pylsl.StreamInfo(name, kind, len(labels), rate_hz, channel_format, f"myoloop_{name}")
+    info.set_channel_labels(list(labels))
+    info.set_channel_units(unit)
+    info.set_channel_types(channel_type or kind)
+    facts = {"manufacturer": "myoloop", "version": __version__, "participant": participant, **(about or {})}
+    _append(info.desc(), facts)
+    try:
+        return pylsl.StreamOutlet(info)
+    except RuntimeError as error:
+        raise MyoloopError(
+            f"LSL could not open the stream '{name}': {error} Its port range may be used up by other programs: "
+            "close some, or widen [ports] PortRange in lsl_api.cfg."
+        ) from error
+
+
+def _append(element: Any, facts: dict[str, Any]) -> None:
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            _append(element.append_child(key), value)
+        else:
+            element.append_child_value(key, str(value))
+
+
+def refuse_taken_id(participant: str, wait_s: float = 1.0) -> None:
+    """Raises MyoloopError if a participant of this id is already on the network."""
+    name = stream_name(participant, "emg")
+    found = pylsl.resolve_byprop("name", name, minimum=1, timeout=wait_s)
+    if found:
+        raise MyoloopError(
+            f"a stream named '{name}' is already on the network (host {found[0].hostname()}, source "
+            f"{found[0].source_id()}). Two participants cannot share an id: stop the other one, or give this one "
+            "another participant.id."
+        )
+
+
+class ParticipantOutlets:
+    """All streams of one participant; every push carries the time of the control step that it belongs to."""
+
+    def __init__(
+        self,
+        participant: str,
+        emg_labels: Sequence[str],
+        emg_rate_hz: float,
+        control_hz: float,
+        emg_about: dict[str, Any] | None = None,
+        participant_about: dict[str, Any] | None = None,
+    ):
+        def outlet(stream: str, labels: Sequence[str], unit: str, rate: float, **more: Any) -> pylsl.StreamOutlet:
+            about = {**(participant_about or {}), **more.pop("about", {})}
+            return make_outlet(participant, stream, labels, unit, rate, about=about, **more)
+
+        self.emg_samples = 0
+        """EMG samples pushed so far"""
+        self._emg = outlet("emg", emg_labels, "microvolts", emg_rate_hz, about={"acquisition": emg_about or {}})
+        self._target = outlet("target", FINGERS, "1 = flexed, 0 = extended", control_hz)
+        self._kinematics = outlet("kinematics", JOINTS, "degrees", control_hz, channel_type="Angle")
+        self._excitation = outlet("excitation", MUSCLES, "normalized", control_hz)
+        self._spikes = outlet("spikes", ("muscle", "unit"), "index", 0.0, channel_format=pylsl.cf_int32)
+        self._events = outlet("events", ("event",), "text", 0.0, channel_format=pylsl.cf_string)
+
+    def emg(self, chunk: np.ndarray, newest: float) -> None:
+        """Pushes a chunk, (samples, channels) microvolts; `newest`: the time of its last sample."""
+        self._emg.push_chunk(chunk, newest)
+        self.emg_samples += len(chunk)
+
+    def state(self, time: float, target: np.ndarray, joints_deg: np.ndarray, excitation: np.ndarray) -> None:
+        """Pushes one control step's target (5,), joint angles (23,) in degrees and excitations (39,)."""
+        self._target.push_chunk(np.asarray(target, np.float32)[None], time)
+        self._kinematics.push_chunk(np.asarray(joints_deg, np.float32)[None], time)
+        self._excitation.push_chunk(np.asarray(excitation, np.float32)[None], time)
+
+    def spikes(self, muscle_and_unit: np.ndarray, times: np.ndarray) -> None:
+        """Pushes discharges: (n, 2) indices and (n,) times in ascending order."""
+        if len(times):
+            self._spikes.push_chunk(np.asarray(muscle_and_unit, np.int32), times.tolist())
+
+    def event(self, text: str, time: float = 0.0) -> None:
+        """Pushes one marker; time 0: now."""
+        self._events.push_sample([text], time)

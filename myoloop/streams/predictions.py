@@ -1,0 +1,126 @@
+"""Predictions that come in over LSL: found by name or type, checked, and never blocking the loop."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pylsl
+
+from myoloop.body.names import FINGERS
+from myoloop.streams.follower import Block, StreamFollower, newest_first
+from myoloop.streams.outlets import STREAM_TYPES, stream_name
+
+WIDTH = len(FINGERS)
+NEAR_S = 60.0  # a stamp further than this from local_clock is no LSL time (some tools send unix time)
+ROUNDING = 1e-6  # how far outside [0, 1] float32 rounding may put a probability
+
+
+class Prediction(NamedTuple):
+    """What the decoder said last."""
+
+    values: np.ndarray
+    """(5,) probability of flexed, thumb..little"""
+    emg_time: float
+    """time of the newest EMG sample that it used (its LSL stamp), or of arrival if the stamp was unusable"""
+    arrived: float
+    """when it got here, `local_clock`"""
+    number: int
+    """how many were accepted so far, this one included"""
+
+
+def check_prediction(values: np.ndarray) -> str | None:
+    """Why a prediction must be refused, or None if it is good."""
+    if values.dtype.kind not in "fiu":
+        return f"it holds text, expected {WIDTH} numbers"
+    if values.shape != (WIDTH,):
+        return f"it has {values.size} channels, expected {WIDTH} ({', '.join(FINGERS)})"
+    if not np.all(np.isfinite(values)):
+        return f"it holds NaN or infinity: {values.tolist()}"
+    if np.any(values < -ROUNDING) or np.any(values > 1 + ROUNDING):
+        worst = values[np.argmax(np.abs(values - 0.5))]
+        return f"it holds {worst:g}, expected probabilities in 0..1"
+    return None
+
+
+def usable_stamp(stamp: float, now: float) -> float:
+    """The stamp if it is LSL time, else the time of arrival; never in the future."""
+    return min(stamp, now) if abs(stamp - now) < NEAR_S else now
+
+
+class PredictionInbox:
+    """Receives one participant's predictions in a thread of its own; `latest` costs the loop nothing.
+
+    Looks for a stream named `<id>_prediction`; failing that, for one of type "Control" that is not named as another
+    participant's. The newest outlet wins. A restarted decoder is found again by itself.
+    """
+
+    def __init__(self, participant: str, say: Callable[[str], None]):
+        """
+        Args:
+          participant: its id.
+          say: called from the thread, once for each kind of problem.
+        """
+        self._name = stream_name(participant, "prediction")
+        self._say = say
+        self._stop = threading.Event()
+        self.latest: Prediction | None = None
+        """the last accepted prediction"""
+        self.accepted = 0
+        self.refused = 0
+        self.restamped = 0
+        """accepted ones whose time stamp was not LSL time"""
+        self.connections = 0
+        self.source = ""
+        """name and host of the connected stream, "" if there is none"""
+        self._said: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._run, name="predictions", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=3.0)
+
+    def _run(self) -> None:
+        follower = StreamFollower(
+            f"name='{self._name}' or type='{STREAM_TYPES['prediction']}'", prefer=self._prefer, buffer_s=1.0
+        )
+        while not self._stop.is_set():
+            block = follower.read(timeout=0.2)
+            self.connections = follower.connections
+            self.source = f"{follower.info.name()}@{follower.info.hostname()}" if follower.info else ""
+            if block is not None:
+                self._take(block)
+        follower.close()
+
+    def _prefer(self, infos: list[pylsl.StreamInfo]) -> list[pylsl.StreamInfo]:
+        named = newest_first([i for i in infos if i.name() == self._name])
+        if len(named) > 1:
+            self._once("several", f"{len(named)} streams are named '{self._name}': using the newest")
+        by_type = [i for i in infos if not i.name().endswith("_prediction")]
+        return named or newest_first(by_type)
+
+    def _take(self, block: Block) -> None:
+        now = pylsl.local_clock()
+        for values, stamp in zip(block.samples, block.stamps, strict=True):
+            problem = check_prediction(values)
+            if problem:
+                self.refused += 1
+                self._once(
+                    problem.split(",")[0].split(":")[0], f"prediction from '{block.info.name()}' refused: {problem}"
+                )
+                continue
+            time = usable_stamp(float(stamp), now)
+            if time == now and abs(stamp - now) >= NEAR_S:
+                self.restamped += 1
+                self._once("stamp", f"predictions from '{block.info.name()}' carry no LSL time: stamped on arrival")
+            self.accepted += 1
+            self.latest = Prediction(np.clip(values, 0, 1).astype(np.float32), time, now, self.accepted)
+
+    def _once(self, kind: str, message: str) -> None:
+        self._said[kind] += 1
+        if self._said[kind] == 1:
+            self._say(message)

@@ -1,0 +1,1 @@
+"""What the participant is asked to do."""

@@ -1,0 +1,90 @@
+"""Promises of the armbands: presets, your own, refused nonsense; and their filter."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import signal
+
+from myoloop.emg import filters
+from myoloop.emg.anatomy import MUSCLE_TABLE
+from myoloop.emg.armband import Armband, armband, armband_from
+from myoloop.errors import MyoloopError
+
+
+def test_presets_are_the_published_devices():
+    big, small = armband("semg_rd16"), armband("myo8")
+    assert (big.channels, big.rate_hz, big.spacing_mm, big.low_hz, big.high_hz) == (16, 2000, 20, 20, 850)
+    assert (small.channels, small.rate_hz, small.bits, small.decimation) == (8, 200, 8, 10)
+    assert len(big.channel_labels) == 16 and len(set(big.angles_deg)) == 16
+    assert max(np.diff(sorted(big.angles_deg))) == pytest.approx(22.5)
+
+
+def test_slow_devices_are_synthesised_at_2_khz_or_more():
+    for rate in (200.0, 500.0, 1000.0, 1926.0, 2000.0, 2148.0):
+        band = armband("semg_rd16", rate_hz=rate)
+        assert band.internal_rate_hz >= 2000 and band.internal_rate_hz == pytest.approx(rate * band.decimation)
+
+
+def test_unknown_preset_and_field_say_what_was_meant():
+    with pytest.raises(MyoloopError, match="Did you mean 'semg_rd16'"):
+        armband("semg_rd61")
+    with pytest.raises(MyoloopError, match="Did you mean 'spacing_mm'"):
+        armband("semg_rd16", spacing=10)
+    with pytest.raises(MyoloopError, match=r"mine\.yaml: unknown field 'chanels'\. Did you mean 'channels'"):
+        armband_from({"name": "mine", "chanels": 4, "rate_hz": 1000}, "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"spacing_mm": 0}, "spacing_mm"),
+        ({"spacing_mm": -3}, "spacing_mm"),
+        ({"channels": 0}, "channels"),
+        ({"channels": 2.5}, "channels"),
+        ({"rate_hz": float("nan")}, "rate_hz"),
+        ({"rate_hz": "fast"}, "rate_hz"),
+        ({"high_hz": 1000}, "high_hz"),
+        ({"low_hz": 900}, "band"),
+        ({"noise_uv": -1}, "noise_uv"),
+        ({"level": 1.5}, "level"),
+        ({"montage": "bipolr"}, "Did you mean 'bipolar'"),
+        ({"first_angle_deg": float("inf")}, "first_angle_deg"),
+        ({"radius_mm": 20}, "radius_mm"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(change, words):
+    with pytest.raises(MyoloopError, match=words):
+        armband("semg_rd16", **change)
+
+
+def test_own_armband_from_a_mapping():
+    band = armband_from({"name": "mine", "channels": 4, "rate_hz": 1000, "montage": "monopolar", "first_angle_deg": 45})
+    assert isinstance(band, Armband) and band.angles_deg == (45.0, 135.0, -135.0, -45.0) and band.decimation == 2
+    assert armband_from({"preset": "myo8", "noise_uv": 3.0}) == armband("myo8", noise_uv=3.0)
+    assert armband_from("myo8") == armband("myo8")
+    with pytest.raises(MyoloopError, match="channels, rate_hz missing"):
+        armband_from({"name": "mine"})
+    with pytest.raises(MyoloopError, match="expected a preset's name or a mapping"):
+        armband_from(7)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 40])
+def test_block_filter_equals_scipy_for_any_block_length(samples):
+    band = armband("semg_rd16", low_hz=5.0)
+    x = np.random.default_rng(1).standard_normal((2, 280)).astype(np.float32)
+    sos = signal.butter(2, [5, 850], "bandpass", fs=2000, output="sos")
+    state = jnp.zeros((2, filters.filter_states(band)))
+    parts = []
+    for i in range(0, 280, samples):
+        y, state = filters.run_block(filters.band_pass(band, samples), jnp.asarray(x[:, i : i + samples]), state)
+        parts.append(np.asarray(y))
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), signal.sosfilt(sos, x), atol=2e-5)
+
+
+def test_every_muscle_row_names_its_sources_and_lies_inside_the_arm():
+    for name, row in MUSCLE_TABLE.items():
+        assert len(row.source) == 6 and set(row.source) <= set("NCLRE"), name
+        assert 0 < row.depth_mm[0] < row.depth_mm[1] < 42 and 0 <= row.belly[0] < row.belly[1] <= 1, name
+        assert (row.units is None) == (row.source[5] == "E"), name

@@ -1,0 +1,93 @@
+"""The experiment file: what it accepts, and what it says to what it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from myoloop.errors import MyoloopError
+from myoloop.experiment import Experiment, load_experiment, save_experiment
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    with pytest.raises(MyoloopError) as caught:
+        load_experiment(write(tmp_path, text))
+    return str(caught.value)
+
+
+def test_shipped_experiment_loads_and_names_an_existing_model() -> None:
+    experiment = load_experiment("experiments/closed_loop.yaml")
+    assert experiment.ros and experiment.duration_s == 60
+    assert experiment.decoder is not None and Path(str(experiment.decoder.model)).is_file()
+    assert experiment.participant.reference.seed >= 1_000_000, "the shown reference must be a held-out one"
+
+
+def test_unknown_key_suggests_the_nearest(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "participant: {armbend: myo8}")
+    assert "participant.armbend" in message and "Did you mean 'armband'?" in message
+
+
+def test_unknown_key_at_the_top_suggests_the_nearest(tmp_path: Path) -> None:
+    assert "Did you mean 'participant'?" in refusal(tmp_path, "partcipant: {}")
+
+
+def test_unknown_armband_preset_suggests_the_nearest(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "participant: {armband: semg_rd61}")
+    assert "Did you mean 'semg_rd16'?" in message
+
+
+def test_unknown_choice_lists_the_known_ones(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "participant: {engine: mujocco}")
+    assert "participant.engine" in message and "'mujoco'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("duration_s: -3", "duration_s is -3"),
+        ("duration_s: .nan", "duration_s"),
+        ("participant: {id: 'two words'}", "participant.id"),
+        ("participant: {control_hz: fast}", "participant.control_hz"),
+        ("decoder: {kind: onnx}", "decoder.model is missing"),
+        ("decoder: {model: nowhere.onnx}", "nowhere.onnx"),
+        ("- a list", "expected a mapping"),
+        ("a: [unclosed", "not readable as YAML"),
+        ("", "found nothing"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    assert named in refusal(tmp_path, text)
+
+
+def test_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(MyoloopError, match=r"Looked for it at:\n.*nothing\.yaml"):
+        load_experiment("nothing.yaml")
+
+
+def test_own_armband_can_be_described_in_the_file(tmp_path: Path) -> None:
+    experiment = load_experiment(write(tmp_path, "participant: {armband: {preset: semg_rd16, first_angle_deg: 10}}"))
+    assert experiment.participant.armband == {"preset": "semg_rd16", "first_angle_deg": 10}
+    assert "Did you mean 'first_angle_deg'" in refusal(
+        tmp_path, "participant: {armband: {preset: semg_rd16, first_angel_deg: 10}}"
+    )
+
+
+def test_overrides_replace_what_the_file_says(tmp_path: Path) -> None:
+    path = write(tmp_path, "duration_s: 60")
+    experiment = load_experiment(path, {"duration_s": 5, "participant.id": "p2"})
+    assert experiment.duration_s == 5 and experiment.participant.id == "p2"
+
+
+def test_saved_experiment_reads_back_the_same(tmp_path: Path) -> None:
+    experiment = Experiment.model_validate({"seed": 7, "participant": {"reference": {"kind": "continuous"}}})
+    save_experiment(experiment, tmp_path / "config.yaml")
+    assert load_experiment(tmp_path / "config.yaml") == experiment
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["participant"]["control_hz"] == 50

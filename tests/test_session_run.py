@@ -1,0 +1,187 @@
+"""`myoloop run`, whole: real processes, real streams, a real decoder, and what can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from myoloop.streams.rowlog import read_events
+
+REPO = Path(__file__).parent.parent
+
+
+def start(folder: Path, changes: dict[str, Any], *arguments: str) -> subprocess.Popen:
+    """`myoloop run` on the shipped experiment with changes, in a process of its own."""
+    experiment = yaml.safe_load((REPO / "experiments" / "closed_loop.yaml").read_text())
+    experiment["decoder"]["model"] = str(REPO / experiment["decoder"]["model"])
+    for key, value in changes.items():
+        section, _, last = key.rpartition(".")
+        (experiment[section] if section else experiment)[last] = value
+    file = folder / "experiment.yaml"
+    file.write_text(yaml.safe_dump(experiment))
+    command = [sys.executable, "-m", "myoloop", "run", str(file), "--runs", str(folder / "runs"), *arguments]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def finish(process: subprocess.Popen, seconds: float = 120.0) -> tuple[int, str]:
+    try:
+        out, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, _ = process.communicate()
+        pytest.fail(f"the session did not end:\n{out}")
+    return process.returncode, out
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "runs" / "latest" / "report.json").read_text())
+
+
+def wait_for_status(folder: Path, part: str, reached: Any, seconds: float = 90.0) -> dict[str, Any]:
+    """Waits until a status file of the running session satisfies `reached`."""
+    end = time.monotonic() + seconds
+    file = folder / "runs" / "latest" / f"{part}.status.json"
+    while time.monotonic() < end:
+        if file.is_file():
+            status = json.loads(file.read_text())
+            if reached(status):
+                return status
+        time.sleep(0.1)
+    pytest.fail(f"{file} never got there; last: {file.read_text() if file.is_file() else 'not written'}")
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """The default experiment - ROS 2 nodes, LSL, the shipped ONNX decoder - for 5 s."""
+    folder = tmp_path_factory.mktemp("closed")
+    code, out = finish(start(folder, {"participant.id": "closed"}, "--duration", "5"))
+    return folder, code, out
+
+
+def test_run_closes_the_loop_and_reports(closed: tuple[Path, int, str]) -> None:
+    folder, code, out = closed
+    assert code == 0, out
+    report = report_of(folder)
+    assert report["duration_s"] == 5.0 and report["failure"] is None
+    assert report["emg"]["samples_sent"] == 10000 and report["emg"]["samples_lost"] == 0
+    assert report["decoder"]["samples_lost"] == 0 and report["decoder"]["refused"] == 0
+    assert report["decoder"]["predictions"] > 200
+    assert report["loop"]["steps"] == 250
+    assert report["task"]["accuracy"] > 0.6, "far above chance on a held-out reference"
+    assert report["environment"]["ros"] is True and report["environment"]["seed"] == 0
+
+
+def test_predictions_come_back_within_one_or_two_control_steps(closed: tuple[Path, int, str]) -> None:
+    latency = report_of(closed[0])["loop"]["feedback_latency_ms"]
+    assert 20.0 <= latency["median"] < 45.0
+
+
+def test_run_folder_holds_what_was_run(closed: tuple[Path, int, str]) -> None:
+    run = closed[0] / "runs" / "latest"
+    assert run.is_symlink()
+    assert {"config.yaml", "report.json", "report.html", "steps.rows", "events.jsonl", "logs"} <= set(os.listdir(run))
+    assert yaml.safe_load((run / "config.yaml").read_text())["duration_s"] == 5.0
+    events = [text for _, text in read_events(run / "events.jsonl")]
+    assert "session start" in events and events[-1] == "session end"
+
+
+def test_live_line_shows_the_figures(closed: tuple[Path, int, str]) -> None:
+    assert "accuracy" in closed[2] and "latency" in closed[2] and "report:" in closed[2]
+
+
+def test_killed_decoder_is_restarted_and_the_participant_goes_on(tmp_path: Path) -> None:
+    process = start(tmp_path, {"participant.id": "killed", "ros": False}, "--duration", "12")
+    wait_for_status(tmp_path, "participant", lambda s: s["phase"] == "running" and s["steps"] > 100)
+    first = wait_for_status(tmp_path, "decoder", lambda s: s["predictions"] > 50)
+    os.kill(first["pid"], signal.SIGSTOP)  # hangs first: predictions turn stale and the decoder counts as lost
+    time.sleep(1.5)
+    os.kill(first["pid"], signal.SIGKILL)
+    wait_for_status(tmp_path, "decoder", lambda s: s["pid"] != first["pid"] and s["predictions"] > 20)
+    code, out = finish(process)
+    assert code == 0, out
+    report = report_of(tmp_path)
+    events = [text for _, text in read_events(tmp_path / "runs" / "latest" / "events.jsonl")]
+    assert events.count("decoder lost") == 1 and events.count("decoder back") == 1
+    assert report["loop"]["steps"] == 600 and report["decoder"]["restarts"] == 1
+    assert report["decoder"]["stale_steps"] > 50 and report["emg"]["samples_lost"] == 0
+
+
+def test_decoder_that_never_comes_leaves_the_loop_open_and_says_so(tmp_path: Path) -> None:
+    changes = {"participant.id": "alone", "ros": False, "decoder": {"kind": "external"}}
+    process = start(tmp_path, {**changes, "participant.wait_for_decoder_s": 1}, "--duration", "2")
+    code, out = finish(process)
+    assert code == 0 and "no stream 'alone_prediction' after 1 s: running open loop" in out
+    assert report_of(tmp_path)["task"]["accuracy"] is None
+
+
+def test_ctrl_c_ends_everything_and_still_reports(tmp_path: Path) -> None:
+    process = start(tmp_path, {"participant.id": "stopped", "ros": False}, "--duration", "60")
+    participant = wait_for_status(tmp_path, "participant", lambda s: s["phase"] == "running" and s["steps"] > 50)
+    decoder = wait_for_status(tmp_path, "decoder", lambda s: s["pid"])
+    process.send_signal(signal.SIGINT)
+    code, out = finish(process, 30)
+    assert code == 0, out
+    report = report_of(tmp_path)
+    assert 1.0 <= report["duration_s"] < 30 and report["failure"] is None
+    assert not alive(participant["pid"]) and not alive(decoder["pid"])
+
+
+def test_killed_session_takes_its_processes_along(tmp_path: Path) -> None:
+    process = start(tmp_path, {"participant.id": "orphan", "ros": False}, "--duration", "60")
+    participant = wait_for_status(tmp_path, "participant", lambda s: s["phase"] == "running")
+    process.kill()
+    process.communicate()
+    end = time.monotonic() + 15
+    while alive(participant["pid"]) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not alive(participant["pid"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"participant.armband": "semg_rd61"}, "Did you mean 'semg_rd16'?"),
+        ({"decoder.model": "nowhere.onnx"}, "decoder.model 'nowhere.onnx' not found"),
+        ({"durations_s": 3}, "Did you mean 'duration_s'?"),
+    ],
+)
+def test_bad_experiment_is_one_clear_line_and_code_2(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    code, out = finish(start(tmp_path, changes), 60)
+    assert code == 2 and said in out and "Traceback" not in out
+
+
+def test_armband_that_the_decoder_does_not_read_is_said(tmp_path: Path) -> None:
+    changes = {"participant.id": "misfit", "ros": False, "participant.armband": "myo8"}
+    code, out = finish(start(tmp_path, {**changes, "participant.wait_for_decoder_s": 1}, "--duration", "3"))
+    assert "reads EMG at 2000 Hz, but misfit_emg sends 200 Hz" in out.replace("\n", " ")
+    assert code == 0 and report_of(tmp_path)["task"]["accuracy"] is None
+
+
+def test_run_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file in the way")
+    code, out = finish(start(tmp_path, {}), 60)
+    assert code == 2 and "cannot be written" in out and "Traceback" not in out
