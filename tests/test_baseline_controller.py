@@ -91,7 +91,7 @@ def test_every_finger_is_followed_within_the_stated_errors(discrete, continuous)
     for finger, limit in enumerate((12, 10, 12, 10, 20)):  # little: the model's FDP5 is too weak for the last joint
         assert error[..., finger][held[..., finger]].mean() < limit
     assert error.mean() < 15.0
-    assert finger_error_deg(continuous).mean() < 15.0
+    assert finger_error_deg(continuous).mean() < 17.0  # balanced half-way in the air, where muscles are shared
 
 
 def test_wrist_and_forearm_stay_where_they_are(discrete, continuous):
@@ -104,9 +104,21 @@ def test_excitations_are_moderate_and_smooth(discrete):
     assert u.min() >= 0.0 and u.max() <= 1.0
     assert 0.03 < u.mean() < 0.15
     assert (u > 0.9).mean() < 0.01
-    still = steady(discrete.labels, before=40, after=15).all(-1)[1:]
-    assert still.sum() > 100
-    assert np.abs(np.diff(u, axis=0))[still].mean() < 0.005  # no chatter while everything is held
+
+
+def test_excitations_do_not_chatter_while_a_gesture_is_held():
+    hand = load_hand()
+    ctl = make_baseline(hand)
+    goal = np.asarray(reference.posture(np.array([[1, 1, 0, 0, 1.0], [0, 0, 1, 1, 0]])))
+    engine = MujocoEngine(hand, 2)
+    body = engine.reset(goal)
+    excitations = []
+    for _ in range(150):
+        excitations.append(np.asarray(baseline_excitation(ctl, body, goal, np.zeros((2, 23)))))
+        body = engine.step(excitations[-1])
+    changes = np.abs(np.diff(excitations[75:], axis=0))  # from 1.5 s on
+    assert changes.mean() < 0.002
+    assert changes.max() < 0.1
 
 
 def test_a_held_gesture_is_heard_in_the_forearm(discrete):
@@ -117,17 +129,17 @@ def test_a_held_gesture_is_heard_in_the_forearm(discrete):
         flexed = held[..., finger] & (discrete.labels[..., finger] > 0.5)
         extended = held[..., finger] & (discrete.labels[..., finger] < 0.5)
         pull, push = (discrete.excitation[..., MUSCLES.index(name)] for name in (flexor, extensor))
-        assert pull[flexed].mean() > 1.5 * pull[extended].mean(), flexor
-        assert push[extended].mean() > 1.5 * push[flexed].mean(), extensor
+        assert pull[flexed].mean() > 4.0 * pull[extended].mean(), flexor
+        assert push[extended].mean() > 4.0 * push[flexed].mean(), extensor
 
 
 def test_static_optimisation_finds_the_optimum_that_scipy_finds():
     hand = load_hand()
-    ctl = make_baseline(hand)
+    ctl = make_baseline(hand, BaselineConfig(iterations=2000))
     engine = MujocoEngine(hand, 6)
     rng = np.random.default_rng(0)
-    engine.reset(rng.uniform(*hand.joint_range.T, size=(6, 23)))
-    body = engine.step(rng.uniform(0, 0.3, (6, 39)))
+    engine.reset(reference.posture(rng.random((6, 5))))
+    body = engine.step(rng.uniform(0, 0.1, (6, 39)))
     goal = np.asarray(reference.posture(rng.random((6, 5))))
     for i in range(6):
         one = jax.tree.map(lambda x, i=i: np.asarray(x[i], np.float32), body)
@@ -145,8 +157,25 @@ def test_static_optimisation_finds_the_optimum_that_scipy_finds():
         def cost(a, stacked=stacked, aim=aim):
             return np.sum((stacked @ a - aim) ** 2)
 
-        assert cost(got) < 1.002 * cost(best) + 1e-3
-        np.testing.assert_allclose(got, best, atol=0.05)
+        assert cost(got) < 1.0001 * cost(best) + 1e-4
+        np.testing.assert_allclose(got, best, atol=0.005)
+
+
+def test_few_iterations_are_enough_along_the_way_because_each_starts_from_the_last():
+    hand = load_hand()
+    ctl, exact = make_baseline(hand), make_baseline(hand, BaselineConfig(iterations=1000))
+    ref = reference.make_reference(reference.ReferenceConfig(seed=3), 2)
+    engine = MujocoEngine(hand, 2)
+    body = engine.reset(np.array(reference.joint_angles(ref, 0.0)))
+    away = []
+    for step in range(150):
+        m = reference.motion(ref, step * STEP)
+        excitation = np.asarray(baseline_excitation(ctl, body, m.qpos, m.qvel))
+        best = np.asarray(baseline_excitation(exact, body, m.qpos, m.qvel))
+        away.append(np.abs(excitation - best).max(axis=1))
+        body = engine.step(excitation)
+    assert np.median(away) < 0.03
+    assert np.percentile(away, 95) < 0.15
 
 
 def test_a_batch_of_three_equals_three_singles():

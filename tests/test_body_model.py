@@ -33,7 +33,7 @@ def test_pruning_removes_most_sites_geoms_and_bodies(models):
 
 
 def test_pruned_lengths_moment_arms_and_inertia_equal_the_full_models_in_random_postures(models):
-    full, pruned = models
+    full, _ = models
     data = [mujoco.MjData(model) for model in models]
     rng = np.random.default_rng(0)
     for _ in range(50):

@@ -94,7 +94,7 @@ def test_discrete_and_continuous_references_with_the_same_phase_have_the_same_la
 
 def test_velocity_is_the_derivative_of_the_angles():
     for kind in ("continuous", "discrete"):
-        t, m, _ = sample(kind, 12.0, seed=9)
+        _, m, _ = sample(kind, 12.0, seed=9)
         slope = (m.qpos[2:] - m.qpos[:-2]) * RATE / 2
         scale = np.abs(np.asarray(m.qvel)).max()
         assert np.percentile(np.abs(slope - m.qvel[1:-1]), 99) < 0.02 * scale

@@ -147,15 +147,17 @@ def describe(
     """Write metrics.json and the model card."""
     minutes = (run.discrete + run.continuous) * run.seconds / 60
     facts = {
-        "participant": f"person {run.person} with `{run.armband}`, {network.channels} channels at {network.rate_hz:g} Hz",
+        "participant": f"person {run.person} with `{run.armband}`, {network.channels} channels at {network.rate_hz:g} "
+        "Hz",
         "training": f"{minutes:.0f} participant-minutes: {run.discrete} recordings of discrete references (seed "
-        f"{run.reference_seed}), {run.continuous} of continuous ones (seed {run.reference_seed + 1}), {run.seconds:g} s each",
+        f"{run.reference_seed}), {run.continuous} of continuous ones (seed {run.reference_seed + 1}), {run.seconds:g} "
+        "s each",
         "validation": f"{run.validation} recordings of discrete references (seed {run.reference_seed + 2})",
-        "test": f"{run.test} recordings each of held-out discrete and continuous references (seeds {held_out_seed(100)}, "
-        f"{held_out_seed(101)})",
+        "test": f"{run.test} recordings each of held-out discrete and continuous references (seeds "
+        f"{held_out_seed(100)}, {held_out_seed(101)})",
         "labels": "1 where the reference asks a finger to be flexed at the time of the newest sample",
-        "augmentation": f"gain (log-normal, {run.training.gain_sd:g}), noise up to {run.training.noise_uv:g} uV, one channel "
-        f"lost in {100 * run.training.lost_channel:.0f} % of the crops",
+        "augmentation": f"gain (log-normal, {run.training.gain_sd:g}), noise up to {run.training.noise_uv:g} uV, one "
+        f"channel lost in {100 * run.training.lost_channel:.0f} % of the crops",
         "network": f"{metrics['parameters']} parameters, called every {network.samples_per_call} samples "
         f"({network.frame_ms:g} ms), looks {network.receptive_field_s:.2f} s back",
         "calibration": f"log-odds divided by {trained.temperature:.2f}, chosen on the validation recordings",

@@ -145,7 +145,8 @@ class _Network(nn.Module):
         """(batch, past + samples, channels), microvolts -> (batch, frames, features): mean square of every filter."""
         c = self.config
         batch, length, _ = raw.shape
-        mixed = nn.Dense(c.spatial_filters, use_bias=False, precision="highest", name="spatial")(raw)
+        mixtures = self.param("spatial", _spatial_start, (c.channels, c.spatial_filters))
+        mixed = jnp.matmul(raw, mixtures, precision="highest")
         bank = self.param("temporal", _temporal_start, (c.filter_taps, c.temporal_filters))
         lines = jnp.swapaxes(mixed, 1, 2).reshape(batch * c.spatial_filters, 1, length)
         filtered = jax.lax.conv_general_dilated(
@@ -172,6 +173,14 @@ class _Network(nn.Module):
 def _dense(width: int, name: str) -> nn.Dense:
     """A linear layer that keeps full precision on accelerators, where ONNX on a CPU could not follow TF32."""
     return nn.Dense(width, precision="highest", name=name)
+
+
+def _spatial_start(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+    """Mixtures to start from: the channels, then differences of neighbours around the arm, each with a little noise."""
+    channels, filters = shape
+    eye = np.eye(channels)
+    around = np.tile(np.concatenate([eye, eye - np.roll(eye, 1, axis=0)], axis=1), -(-filters // (2 * channels)))
+    return jnp.asarray(around[:, :filters], dtype) + 0.05 * jax.random.normal(key, shape, dtype)
 
 
 def _temporal_start(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:

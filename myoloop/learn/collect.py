@@ -42,7 +42,8 @@ def collect(
       on_second: called with the participant seconds recorded since the last call.
 
     Raises:
-      MyoloopError: a seed of the wrong split, blocks of different lengths, or two blocks with one seed and kind: they would be copies.
+      MyoloopError: a seed of the wrong split, blocks of different lengths, or two blocks with one seed and kind: they
+        would be copies.
     """
     if len({block.seconds for block in blocks}) != 1:
         raise MyoloopError(f"recordings must have one length; found {sorted({b.seconds for b in blocks})} s.")

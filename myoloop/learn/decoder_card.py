@@ -56,9 +56,9 @@ def plot_curves(
     axis.set_xlabel("time, s")
     figure.suptitle("Training of the decoder", fontsize=11)
     figure.supxlabel(
-        "Top: loss and accuracy during training; the state with the least validation loss was kept. Below: probability of\n"
-        "flexed (blue) for one held-out recording against what was asked for (orange); it should cross the dotted line soon\n"
-        "after each change and stay on its side.",
+        "Top: loss and accuracy during training; the state with the least validation loss was kept. Below: "
+        "probability of\nflexed (blue) for one held-out recording against what was asked for (orange); it should "
+        "cross the dotted line soon\nafter each change and stay on its side.",
         fontsize=8,
     )
     figure.savefig(path, dpi=110)
@@ -79,14 +79,17 @@ def model_card(
     """
     lines = [f"# {title}", ""]
     lines += [
-        "A causal temporal convolutional network that reads raw surface EMG and says for each finger how probable it is that",
-        "it is asked to be flexed. Trained on synthetic EMG of one virtual participant driven by the baseline controller;",
+        "A causal temporal convolutional network that reads raw surface EMG and says for each finger how probable it "
+        "is that",
+        "it is asked to be flexed. Trained on synthetic EMG of one virtual participant driven by the baseline "
+        "controller;",
         "no recording of a person is in it. `decoder.onnx` follows the contract in myoloop/decoder/contract.py;",
         "`decoder.safetensors` holds the same weights for myoloop.checkpoint.",
         "",
         "## Accuracy",
         "",
-        "Fraction of 20 ms frames answered right, transitions included, on references, discharges and noise that were never",
+        "Fraction of 20 ms frames answered right, transitions included, on references, discharges and noise that were "
+        "never",
         "trained on. Chance is 50 %.",
         "",
         "| | mean | " + " | ".join(FINGERS) + " | settled | delay | Brier | calibration error |",
@@ -95,12 +98,13 @@ def model_card(
     for name, s in scores.items():
         fingers = " | ".join(f"{100 * a:.1f} %" for a in s.accuracy_per_finger)
         lines.append(
-            f"| {name} | {100 * s.accuracy:.1f} % | {fingers} | {100 * s.settled_accuracy:.1f} % | {s.delay_ms:.0f} ms | "
-            f"{s.brier:.3f} | {s.calibration_error:.3f} |"
+            f"| {name} | {100 * s.accuracy:.1f} % | {fingers} | {100 * s.settled_accuracy:.1f} % | {s.delay_ms:.0f} "
+            f"ms | {s.brier:.3f} | {s.calibration_error:.3f} |"
         )
     lines += [
         "",
-        "Settled: frames at least 0.4 s after a change. Delay: median time from a change of what is asked to the first right",
+        "Settled: frames at least 0.4 s after a change. Delay: median time from a change of what is asked to the "
+        "first right",
         "answer; the hand itself takes about as long. `curves.png` shows the training and one held-out recording.",
         "",
         "## Data and network",
@@ -118,11 +122,14 @@ def model_card(
         "",
         "## Limits",
         "",
-        f"- It knows one participant wearing one `{armband}` in one place. Another person, a rotated or moved band or another",
+        f"- It knows one participant wearing one `{armband}` in one place. Another person, a rotated or moved band or "
+        "another",
         "  device needs a decoder of its own.",
-        "- It learned from the baseline controller, which holds fingers flexed or extended with the wrist at rest. Wrist",
+        "- It learned from the baseline controller, which holds fingers flexed or extended with the wrist at rest. "
+        "Wrist",
         "  movement, gripping objects and co-contraction on purpose are new to it.",
-        "- The muscles inside the hand, which help to move the thumb, make no EMG at the forearm: the thumb is judged by its",
+        "- The muscles inside the hand, which help to move the thumb, make no EMG at the forearm: the thumb is judged "
+        "by its",
         "  forearm muscles alone.",
         "- It is made for simulation. It is not a medical device.",
         "",

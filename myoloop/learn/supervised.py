@@ -90,8 +90,8 @@ def train(
       on_update: called after every update with (updates done, loss, newest Progress or None before the first).
 
     Returns:
-      the best parameters with calibrated log-odds, and the learning curve. The same seed and data give the same weights on
-      the same machine.
+      the best parameters with calibrated log-odds, and the learning curve. The same seed and data give the same
+      weights on the same machine.
     """
     frames, warm = _crop_frames(network, config)
     check_recordings(network, training, frames)
@@ -172,11 +172,13 @@ def check_recordings(network: tcn.TcnConfig, recordings: Recordings, frames: int
         emg.shape[1] % network.samples_per_call
     ):
         raise MyoloopError(
-            f"every {network.samples_per_call} samples of EMG need one label; found EMG {emg.shape} and labels {labels.shape}."
+            f"every {network.samples_per_call} samples of EMG need one label; found EMG {emg.shape} and labels "
+            f"{labels.shape}."
         )
     if labels.shape[1] < frames:
         raise MyoloopError(
-            f"recordings hold {labels.shape[1]} frames of {network.frame_ms:g} ms, training needs {frames}: record longer."
+            f"recordings hold {labels.shape[1]} frames of {network.frame_ms:g} ms, training needs {frames}: record "
+            "longer."
         )
     if not np.isfinite(emg).all():
         raise MyoloopError("the EMG to train on holds values that are not finite. Remove those recordings.")
@@ -191,7 +193,8 @@ def _crop_frames(network: tcn.TcnConfig, config: TrainingConfig) -> tuple[int, i
     frames = round(config.crop_s / frame_s)
     if frames <= warm:
         raise MyoloopError(
-            f"crop_s is {config.crop_s} s, but the network looks {network.receptive_field_s:.2f} s back; choose a longer crop."
+            f"crop_s is {config.crop_s} s, but the network looks {network.receptive_field_s:.2f} s back; choose a "
+            "longer crop."
         )
     return frames, warm
 
@@ -207,7 +210,7 @@ def _crops(rng: np.random.Generator, network: tcn.TcnConfig, data: Recordings, f
 
 
 def augment(config: TrainingConfig, key: jax.Array, emg: jax.Array) -> jax.Array:
-    """EMG (batch, samples, channels) as it might have been on another day: other gains, more noise, an electrode lost."""
+    """EMG (batch, samples, channels) as it might have been on another day: other gains, noise, a lost electrode."""
     batch, _, channels = emg.shape
     keys = jax.random.split(key, 6)
     gain = config.gain_sd * jax.random.normal(keys[0], (batch, 1, 1))

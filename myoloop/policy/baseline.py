@@ -34,7 +34,7 @@ MINOR_JOINTS = (4, 8, 10, 12, 14, 16, 18, 20, 22)  # abductions, and the last jo
 class BaselineConfig:
     """Gains and habits of the baseline controller."""
 
-    finger_stiffness: float = 0.5
+    finger_stiffness: float = 0.8
     """N m/rad at every finger joint."""
     finger_damping: float = 0.02
     """N m s/rad at every finger joint, on top of the joint's own."""

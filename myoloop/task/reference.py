@@ -132,10 +132,9 @@ def make_reference(config: ReferenceConfig, participants: int = 1) -> Reference:
       MyoloopError: unknown kind, assignment or split, a seed of the wrong split, or a time that is not positive.
     """
     _check(config, participants)
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.PRNGKey(config.seed), i))(jnp.arange(participants))
     discrete, projected = config.kind == "discrete", config.assignment == "projected"
-    drawn = jax.vmap(lambda key: _draw(key, config.cycles, discrete, projected))(keys)
-    frequency, phase, weight, offset = drawn
+    drawn = [_draw(config.seed, i, config.cycles, discrete, projected) for i in range(participants)]
+    frequency, phase, weight, offset = (jnp.asarray(np.stack(part), jnp.float32) for part in zip(*drawn, strict=True))
     return Reference(
         frequency=frequency,
         phase=phase,
@@ -224,22 +223,23 @@ def _redirect(ref: Reference, t: ArrayLike, held: jax.Array, who: ArrayLike | No
     )
 
 
-def _draw(key: jax.Array, cycles: int, discrete: bool, projected: bool) -> tuple[jax.Array, ...]:
+def _draw(seed: int, participant: int, cycles: int, discrete: bool, projected: bool) -> tuple[np.ndarray, ...]:
     """Hz (cycles, 5), phases (5,) in periods, weights (5, 5) and offset () in s of one participant.
 
     Every template has whole periods in a cycle, so a phase that stays the same joins any two cycles without a jump.
     Sinusoids join at their turning points, where their speeds agree, too; square waves at least 0.2 s from an edge.
     """
-    order, side, shift, mix, begin = jax.random.split(key, 5)
-    orders = jax.vmap(lambda k: jax.random.permutation(k, 5))(jax.random.split(order, cycles))
-    phase = 0.25 + 0.5 * jax.random.bernoulli(side, shape=(5,))
-    weight = jnp.eye(5)
+    rng = np.random.default_rng((seed, participant))
+    frequency = np.array(FREQUENCIES)[rng.permuted(np.tile(np.arange(5), (cycles, 1)), axis=1)]
+    phase = rng.choice([0.25, 0.75], 5)
+    offset = np.array(rng.uniform(0.0, CYCLE_S))
     if discrete:
-        phase += jax.random.uniform(shift, (5,), minval=-0.15, maxval=0.15)
+        phase = phase + rng.uniform(-0.15, 0.15, 5)
+    weight = np.eye(5)
     if projected:
         # 0.3: most weight falls on one or two templates, so that a mixture still moves through most of the range
-        weight = 0.5 * weight + 0.5 * jax.random.dirichlet(mix, jnp.full(5, 0.3), (5,))
-    return jnp.asarray(FREQUENCIES)[orders], phase, weight, jax.random.uniform(begin, maxval=CYCLE_S)
+        weight = 0.5 * weight + 0.5 * rng.dirichlet(np.full(5, 0.3), 5)
+    return frequency, phase, weight, offset
 
 
 def _moving(ref: Reference, t: jax.Array, discrete: bool, transition_s: float) -> jax.Array:
