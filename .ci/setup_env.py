@@ -281,7 +281,6 @@ def build_messages():
         "CMAKE_INSTALL_PREFIX": VENV,
         "CMAKE_MAKE_PROGRAM": VENV / "bin" / "ninja",
         "CMAKE_PREFIX_PATH": VENV,
-        "CMAKE_PROJECT_INCLUDE": ROOT / "msgs" / "cmake" / "pypi_wheels.cmake",
         "Python3_EXECUTABLE": VENV / "bin" / "python",
     }
     defined = [f"-D{name}={value}" for name, value in options.items()]

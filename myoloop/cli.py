@@ -133,7 +133,8 @@ def _live(live: Any) -> None:
 
 def main() -> None:
     """Entry point: a MyoloopError becomes one line on stderr and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("myoloop").setLevel(logging.INFO)
     try:
         app.cli(prog="myoloop", description="A virtual participant for EMG interfaces.")
     except MyoloopError as error:

@@ -35,7 +35,7 @@ class LiveLine:
 
     def say(self, message: str) -> None:
         """Prints a message above the line."""
-        self._console.print(Text(message, style="yellow"))
+        self._console.print(Text(message, style="yellow"), soft_wrap=True)
 
     def show(self, status: dict[str, Any] | None, decoder: dict[str, Any], missing: int) -> None:
         """Redraws with the processes' last statuses and the samples that the witness misses."""
@@ -44,11 +44,11 @@ class LiveLine:
             self._live.update(line)
         elif time.monotonic() - self._printed > PLAIN_EVERY_S:
             self._printed = time.monotonic()
-            self._console.print(line)
+            self._console.print(line, soft_wrap=True)
 
     def _line(self, status: dict[str, Any] | None, decoder: dict[str, Any], missing: int) -> Text:
         if status is None:
-            return Text("starting the participant (the first start compiles, about half a minute) ...", style="dim")
+            return Text("starting the participant (it builds its motor units and compiles: some seconds) ...", style="dim")
         if status["phase"] != "running" or status["target"] is None:
             return Text(f"{status['phase']} ...", style="dim")
         line = Text(f"{status['time_s']:5.1f}/{self._duration:g} s  ")

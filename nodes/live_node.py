@@ -314,8 +314,10 @@ def main(make: type[LiveNode]) -> int:
             executor.spin_once(timeout_sec=0.5)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except InvalidParameterValueException as error:
         failure = MyoloopError(str(error))
+    except InvalidParameterTypeException as error:
+        failure = MyoloopError(f"{error}. Numbers: a DOUBLE is written with a point (20.0), an INTEGER without.")
     finally:
         stop.interruptible = False
         if node is not None:

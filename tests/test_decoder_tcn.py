@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from myoloop import checkpoint
 from myoloop.decoder import tcn
+from myoloop.decoder.weights import load_tcn, save_tcn
 from myoloop.errors import MyoloopError
 
 SMALL = tcn.TcnConfig(channels=3, rate_hz=400.0, spatial_filters=4, temporal_filters=2, hidden=8)
@@ -116,3 +118,18 @@ def test_emg_of_the_wrong_shape_is_refused_with_the_shape_expected(params, shape
 def test_a_frame_without_a_sample_is_refused():
     with pytest.raises(MyoloopError, match="holds no sample"):
         tcn.TcnConfig(rate_hz=10.0)
+
+
+def test_saved_weights_come_back_exactly_and_ready_to_run(params, emg, offline, tmp_path):
+    save_tcn(tmp_path / "w.safetensors", SMALL, params, ("a", "b", "c"), "mine")
+    back = load_tcn(tmp_path / "w.safetensors")
+    assert (back.config, back.channel_labels, back.name) == (SMALL, ("a", "b", "c"), "mine")
+    again, _ = predict(back.config, back.params, tcn.init_state(back.config, 2), emg)
+    np.testing.assert_array_equal(again, offline)
+
+
+def test_weights_of_another_network_are_refused(params, tmp_path):
+    path = tmp_path / "w.safetensors"
+    checkpoint.save(path, params, kind="decoder_tcn", config={"network": {"width": 3}})
+    with pytest.raises(MyoloopError, match="does not fit this version's network"):
+        load_tcn(path)

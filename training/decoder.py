@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from myoloop import checkpoint
 from myoloop.decoder import tcn
 from myoloop.decoder.export import export_tcn
+from myoloop.decoder.weights import load_tcn, save_tcn
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.collect import Block, collect
@@ -31,7 +32,6 @@ from myoloop.participant import ParticipantConfig
 from myoloop.task.reference import held_out_seed
 
 MODEL_VERSION = "1"
-CHECKPOINT_KIND = "decoder_tcn"
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,7 @@ def main(run: DecoderRun) -> dict:
     scores = {name: score(odds[name], tests[name].labels) for name in tests}
     name = f"tcn {run.armband} person {run.person}"
     parity = export_tcn(run.out / "decoder.onnx", network, trained.params, band.channel_labels, name, MODEL_VERSION)
-    checkpoint.save(
-        run.out / "decoder.safetensors",
-        trained.params,
-        kind=CHECKPOINT_KIND,
-        config={"network": asdict(network), "channel_labels": list(band.channel_labels), "name": name},
-    )
+    save_tcn(run.out / "decoder.safetensors", network, trained.params, band.channel_labels, name)
     probability = 1.0 / (1.0 + np.exp(-odds["held-out discrete"][0, :1000]))
     labels = tests["held-out discrete"].labels[0, :1000]
     plot_curves(run.out / "curves.png", trained.history, probability, labels, network.frame_ms)
@@ -165,9 +160,9 @@ def describe(
     }
     settings = " ".join(f"--{key} {value}" for key, value in changed(run).items())
     command = f"python training/decoder.py --out {run.out} {settings}".strip()
-    loaded = checkpoint.load(run.out / "decoder.safetensors", kind=CHECKPOINT_KIND)
+    made_by = load_tcn(run.out / "decoder.safetensors").made_by
     title = f"Decoder: TCN for `{run.armband}`, person {run.person}"
-    card = model_card(title, command, facts, scores, run.armband, loaded.made_by)
+    card = model_card(title, command, facts, scores, run.armband, made_by)
     checkpoint.write_atomically(run.out / "README.md", card.encode())
     checkpoint.write_atomically(run.out / "metrics.json", (json.dumps(metrics, indent=1) + "\n").encode())
 

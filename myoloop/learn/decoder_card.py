@@ -77,61 +77,65 @@ def model_card(
       armband: preset it reads.
       made_by: versions.
     """
-    lines = [f"# {title}", ""]
-    lines += [
-        "A causal temporal convolutional network that reads raw surface EMG and says for each finger how probable it "
-        "is that",
-        "it is asked to be flexed. Trained on synthetic EMG of one virtual participant driven by the baseline "
-        "controller;",
-        "no recording of a person is in it. `decoder.onnx` follows the contract in myoloop/decoder/contract.py;",
-        "`decoder.safetensors` holds the same weights for myoloop.checkpoint.",
-        "",
-        "## Accuracy",
-        "",
-        "Fraction of 20 ms frames answered right, transitions included, on references, discharges and noise that were "
-        "never",
-        "trained on. Chance is 50 %.",
-        "",
-        "| | mean | " + " | ".join(FINGERS) + " | settled | delay | Brier | calibration error |",
-        "|---|" + "---|" * (len(FINGERS) + 5),
+    rows = [
+        f"| {name} | {100 * s.accuracy:.1f} % | "
+        + " | ".join(f"{100 * a:.1f} %" for a in s.accuracy_per_finger)
+        + f" | {100 * s.settled_accuracy:.1f} % | {s.delay_ms:.0f} ms | {s.brier:.3f} | {s.calibration_error:.3f} |"
+        for name, s in scores.items()
     ]
-    for name, s in scores.items():
-        fingers = " | ".join(f"{100 * a:.1f} %" for a in s.accuracy_per_finger)
-        lines.append(
-            f"| {name} | {100 * s.accuracy:.1f} % | {fingers} | {100 * s.settled_accuracy:.1f} % | {s.delay_ms:.0f} "
-            f"ms | {s.brier:.3f} | {s.calibration_error:.3f} |"
-        )
-    lines += [
-        "",
-        "Settled: frames at least 0.4 s after a change. Delay: median time from a change of what is asked to the "
-        "first right",
-        "answer; the hand itself takes about as long. `curves.png` shows the training and one held-out recording.",
-        "",
-        "## Data and network",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {key} | {value} |" for key, value in facts.items()),
-        "",
-        "## Make it again",
-        "",
-        f"    {command}",
-        "",
-        "Made with " + ", ".join(f"{name} {version}" for name, version in made_by.items()) + ".",
-        "The same command gives the same weights on the same machine and versions.",
-        "",
-        "## Limits",
-        "",
-        f"- It knows one participant wearing one `{armband}` in one place. Another person, a rotated or moved band or "
-        "another",
-        "  device needs a decoder of its own.",
-        "- It learned from the baseline controller, which holds fingers flexed or extended with the wrist at rest. "
-        "Wrist",
-        "  movement, gripping objects and co-contraction on purpose are new to it.",
-        "- The muscles inside the hand, which help to move the thumb, make no EMG at the forearm: the thumb is judged "
-        "by its",
-        "  forearm muscles alone.",
-        "- It is made for simulation. It is not a medical device.",
-        "",
-    ]
-    return "\n".join(lines)
+    return _CARD.format(
+        title=title,
+        fingers=" | ".join(FINGERS),
+        ruler="---|" * (len(FINGERS) + 5),
+        scores="\n".join(rows),
+        facts="\n".join(f"| {key} | {value} |" for key, value in facts.items()),
+        command=command,
+        made_by=", ".join(f"{name} {version}" for name, version in made_by.items()),
+        armband=armband,
+    )
+
+
+_CARD = """\
+# {title}
+
+A causal temporal convolutional network that reads raw surface EMG and says for each finger how probable it is that
+it is asked to be flexed. Trained on synthetic EMG of one virtual participant driven by the baseline controller;
+no recording of a person is in it. `decoder.onnx` follows the contract in myoloop/decoder/contract.py;
+`decoder.safetensors` holds the same weights for myoloop.checkpoint.
+
+## Accuracy
+
+Fraction of 20 ms frames answered right, transitions included, on references, discharges and noise that were never
+trained on. Chance is 50 %.
+
+| | mean | {fingers} | settled | delay | Brier | calibration error |
+|---|{ruler}
+{scores}
+
+Settled: frames at least 0.4 s after a change. Delay: median time from a change of what is asked to the first right
+answer; 0 is possible because the muscles are called up before the label changes, half-way through the movement.
+Probabilities are calibrated on discrete references. `curves.png` shows the training and one held-out recording.
+
+## Data and network
+
+| | |
+|---|---|
+{facts}
+
+## Make it again
+
+    {command}
+
+Made with {made_by}.
+The same command gives the same weights on the same machine and versions.
+
+## Limits
+
+- It knows one participant wearing one `{armband}` in one place. Another person, a rotated or moved band or another
+  device needs a decoder of its own.
+- It learned from the baseline controller, which holds fingers flexed or extended with the wrist at rest. Wrist
+  movement, gripping objects and co-contraction on purpose are new to it.
+- The muscles inside the hand, which help to move the thumb, make no EMG at the forearm: the thumb is judged by its
+  forearm muscles alone.
+- It is made for simulation. It is not a medical device.
+"""

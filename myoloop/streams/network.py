@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pylsl
 
+# Log level -3: liblsl's own complaints about streams that end are said by myoloop, in its own words.
 LOOPBACK = """
 [multicast]
 ResolveScope = machine
@@ -15,7 +16,7 @@ KnownPeers = {127.0.0.1}
 [ports]
 IPv6 = disable
 [log]
-level = -2
+level = -3
 """
 
 

@@ -1,0 +1,33 @@
+"""Every test session has LSL and ROS 2 to itself: loopback only, a session id and a domain of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+SESSION = uuid.uuid4().hex[:12]
+
+LSL_CONFIG = f"""[multicast]
+ResolveScope = machine
+[lab]
+KnownPeers = {{127.0.0.1}}
+SessionID = myoloop-test-{SESSION}
+[ports]
+IPv6 = disable
+[log]
+level = -2
+"""
+
+# Before pylsl or rclpy is imported, and inherited by every process that a test starts.
+_folder = tempfile.TemporaryDirectory(prefix="myoloop-tests-")
+_config = Path(_folder.name) / "lsl_api.cfg"
+_config.write_text(LSL_CONFIG, encoding="utf-8")
+os.environ["LSLAPICFG"] = str(_config)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_DOMAIN_ID"] = str(1 + int(SESSION, 16) % 100)  # 101 is the last that leaves ports free on Linux
+os.environ["ROS_LOG_DIR"] = _folder.name
+if (Path(sys.prefix) / "share" / "ament_index").is_dir():
+    os.environ["AMENT_PREFIX_PATH"] = sys.prefix

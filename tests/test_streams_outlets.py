@@ -1,0 +1,58 @@
+"""Outlets that cannot be opened, and the network they stay on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CROWDED = """
+[ports]
+BasePort = 17{base}
+PortRange = 2
+AllowRandomPorts = 0
+IPv6 = disable
+[multicast]
+ResolveScope = machine
+[log]
+level = -3
+"""
+
+MANY = """
+from myoloop.errors import MyoloopError
+from myoloop.streams.outlets import make_outlet
+kept = []
+try:
+    for number in range(40):
+        kept.append(make_outlet(f"crowd{number}", "events", ["event"], "text", 0.0))
+except MyoloopError as error:
+    print(len(kept), error)
+"""
+
+WHERE = """
+from myoloop.streams.network import use_loopback
+print(use_loopback())
+"""
+
+
+def run(code: str, cwd: Path, **env: str) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "LSLAPICFG"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parent.parent), "HOME": str(cwd), **env}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cwd, env=environment, timeout=60
+    )
+    return done.stdout
+
+
+def test_used_up_ports_are_named_with_what_to_do(tmp_path: Path) -> None:
+    config = tmp_path / "crowded.cfg"
+    config.write_text(CROWDED.format(base=os.getpid() % 900 + 100))
+    said = run(MANY, tmp_path, LSLAPICFG=str(config))
+    assert "could not open the stream 'crowd" in said and "PortRange" in said
+
+
+def test_lsl_stays_on_this_machine_unless_the_user_has_a_configuration(tmp_path: Path) -> None:
+    assert run(WHERE, tmp_path) == "True\n"
+    (tmp_path / "lsl_api.cfg").write_text("[multicast]\nResolveScope = link\n")
+    assert run(WHERE, tmp_path) == "False\n"
