@@ -73,7 +73,7 @@ def start(context: LaunchContext) -> list[Any]:
         "virtual_participant",
         namespace,
         {**common, "duration": experiment.duration_s, "seed": experiment.seed},
-        on_exit=lambda event, _: after_participant(event, report=run_dir is not None),
+        on_exit=lambda event, context: after_participant(event, context, report=run_dir is not None),
     )
     actions = [participant, *bring_up(participant)]
     if experiment.decoder is not None and experiment.decoder.kind == "onnx":
@@ -142,8 +142,10 @@ def bring_up(node: LifecycleNode) -> list[RegisterEventHandler]:
     ]
 
 
-def after_participant(event: ProcessExited, report: bool) -> list[Any]:
+def after_participant(event: ProcessExited, context: LaunchContext, report: bool) -> list[Any]:
     """The participant is the session: without it there is nothing to do but to finish the report."""
+    if context.is_shutdown:
+        return []
     if event.returncode != 0:
         return [Shutdown(reason=f"the participant ended with code {event.returncode}")]
     if report:
@@ -160,5 +162,5 @@ def report_writer(config: Path, run_dir: Path) -> ExecuteProcess:
         name="report",
         output="both",
         sigterm_timeout=str(REPORT_S),
-        on_exit=[Shutdown(reason="the report is written")],
+        on_exit=lambda _, context: [] if context.is_shutdown else [Shutdown(reason="the report is written")],
     )

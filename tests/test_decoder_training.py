@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -37,16 +39,15 @@ def test_a_separable_problem_is_learned_to_above_95_percent(trained):
     assert scores.calibration_error < 0.1
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(trained):
-    import dataclasses
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    def brief(seed):
+        config = dataclasses.replace(BRIEF, updates=6, validations=1, seed=seed)
+        return jax.tree.leaves(supervised.train(NETWORK, config, separable(3, 0), separable(1, 1)).params)
 
-    again = supervised.train(NETWORK, BRIEF, separable(6, 0), separable(2, 1))
-    for a, b in zip(jax.tree.leaves(trained.params), jax.tree.leaves(again.params), strict=True):
+    first, again, other = brief(4), brief(4), brief(5)
+    for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
-    other = supervised.train(
-        NETWORK, dataclasses.replace(BRIEF, seed=5, updates=2, validations=1), separable(6, 0), separable(2, 1)
-    )
-    assert not np.allclose(trained.params["spatial"], other.params["spatial"])
+    assert any(not np.allclose(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_the_learning_curve_is_reported_as_often_as_asked(trained):

@@ -15,6 +15,7 @@ Everything is pure JAX: `step` can be called inside a jitted loop, with `config`
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -192,7 +193,7 @@ def _temporal_start(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.flo
 def init_params(config: TcnConfig, key: jax.Array) -> Params:
     """Random parameters from a key."""
     emg = jnp.zeros((1, config.samples_per_call, config.channels), jnp.float32)
-    return _Network(config).init(key, emg, init_state(config, 1))["params"]
+    return jax.jit(_Network(config).init)(key, emg, init_state(config, 1))["params"]
 
 
 def count_parameters(params: Params) -> int:
@@ -239,12 +240,17 @@ def step(config: TcnConfig, params: Params, state: TcnState, emg: jax.Array) -> 
 def standardise(config: TcnConfig, params: Params, emg: jax.Array) -> Params:
     """Parameters whose log-power features have mean 0 and spread 1 on the given EMG (batch, samples, channels)."""
     _check_shape(config, emg)
-    _, seen = _Network(config).apply(
-        {"params": params}, emg, init_state(config, emg.shape[0]), mutable=["intermediates"]
-    )
-    log_power = seen["intermediates"]["log_power"][0][:, _AVERAGES[-1] :]
+    log_power = _log_power(config, params, emg)[:, _AVERAGES[-1] :]
     flat = log_power.reshape(-1, log_power.shape[-1])
     return {**params, "feature_mean": flat.mean(axis=0), "feature_spread": flat.std(axis=0) + 1e-3}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_power(config: TcnConfig, params: Params, emg: jax.Array) -> jax.Array:
+    """(batch, frames, 4 x features) log of averaged power, as the layers after it see it before standardisation."""
+    start = init_state(config, emg.shape[0])
+    _, seen = _Network(config).apply({"params": params}, emg, start, mutable=["intermediates"])
+    return seen["intermediates"]["log_power"][0]
 
 
 def _check_shape(config: TcnConfig, emg: jax.Array) -> None:
