@@ -7,6 +7,7 @@ The stages - the environment, the pinned packages, the ROS 2 messages of msgs/, 
 Runs on whatever python3 is there, to be able to say that it is the wrong one: standard library, no newer syntax.
 """
 
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -61,8 +62,8 @@ def main(arguments):
             print(f"myoloop set-up: {error}", file=sys.stderr)
             return 1
         except OSError as error:
-            place = f" ({error.filename})" if error.filename else ""
-            print(f"myoloop set-up: {error.strerror or error}{place}", file=sys.stderr)
+            full = error.errno == errno.ENOSPC
+            print(f"myoloop set-up: {'the disk is full' if full else error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("\nmyoloop set-up: stopped; the next call goes on from here.", file=sys.stderr)
@@ -263,8 +264,10 @@ def install_packages():
 
 def install_gpu():
     """CUDA JAX and Warp, in versions that agree with the pinned packages."""
-    jax = f"jax[{os.environ.get('CUDA', 'cuda12')}]"
-    pip("CUDA JAX and Warp", "--no-build-isolation", "-c", "requirements.lock", jax, "-e", ".[warp]")
+    flavour = os.environ.get("CUDA") or "cuda12"
+    if flavour not in ("cuda12", "cuda13"):
+        raise SetupError(f"CUDA is '{flavour}': expected cuda12 or cuda13, as in `make gpu CUDA=cuda13`.")
+    pip("CUDA JAX and Warp", "--no-build-isolation", "-c", "requirements.lock", f"jax[{flavour}]", "-e", ".[warp]")
 
 
 def build_messages():
