@@ -48,7 +48,9 @@ class LiveLine:
 
     def _line(self, status: dict[str, Any] | None, decoder: dict[str, Any], missing: int) -> Text:
         if status is None:
-            return Text("starting the participant (it builds its motor units and compiles: some seconds) ...", style="dim")
+            return Text(
+                "starting the participant (it builds its motor units and compiles: some seconds) ...", style="dim"
+            )
         if status["phase"] != "running" or status["target"] is None:
             return Text(f"{status['phase']} ...", style="dim")
         line = Text(f"{status['time_s']:5.1f}/{self._duration:g} s  ")

@@ -158,8 +158,8 @@ def _fingers(report: dict[str, Any]) -> Figure:
     bars = axis.bar(FINGERS, accuracy, color=GOOD)
     axis.bar_label(bars, fmt="%.0f", padding=2)
     axis.axhline(50, color=BAD, lw=1, ls="--")
-    axis.text(4.45, 51, "chance", color=BAD, fontsize=8, ha="right")
-    axis.set(ylim=(0, 109), ylabel="accuracy (% of control steps)")
+    axis.text(-1.0, 52, "chance", color=BAD, fontsize=8)
+    axis.set(ylim=(0, 109), xlim=(-1.05, 4.6), ylabel="accuracy (% of control steps)")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -90,15 +91,20 @@ class StreamFollower:
             time.sleep(min(timeout, 0.05))
             return False
         info = candidates[0]
+        near = info.hostname() == platform.node()
         inlet = pylsl.StreamInlet(
             info,
             max_buflen=max(1, round(self._buffer_s)),
             recover=False,
-            processing_flags=pylsl.proc_clocksync,
+            # one machine has one clock; between machines the first estimate of the offset takes a second, and would
+            # otherwise hold up the first samples
+            processing_flags=pylsl.proc_none if near else pylsl.proc_clocksync,
         )
         try:
             full: Any = inlet.info(timeout=1.0)
             inlet.open_stream(timeout=1.0)
+            if not near:
+                inlet.time_correction(timeout=3.0)
         except (TimeoutError, pylsl.util.LostError):
             self._failed[info.uid()] = time.monotonic()
             return False
