@@ -48,7 +48,7 @@ def test_decoder_of_the_documents_calibrates_and_drives_the_loop(tmp_path: Path)
     script.write_text(code[1].replace("== 1000", "== 150").replace("myo_", "doctest_"))  # 3 s instead of 20
     experiment = yaml.safe_load((REPO / "experiments" / "own_decoder.yaml").read_text())
     experiment["participant"]["id"] = "doctest"
-    experiment |= {"ros": False, "duration_s": 8}
+    experiment |= {"ros": False, "duration_s": 12}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(experiment))
     decoder = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
@@ -57,7 +57,7 @@ def test_decoder_of_the_documents_calibrates_and_drives_the_loop(tmp_path: Path)
     finally:
         decoder.kill()
         out, _ = decoder.communicate()
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr + out
     report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
     assert "calibrated" in out
     assert report["decoder"]["predictions"] > 100 and report["decoder"]["refused"] == 0

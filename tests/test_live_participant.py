@@ -152,7 +152,7 @@ def test_discharges_lie_inside_the_emg_they_make(run: Run) -> None:
 
 def test_set_target_replaces_the_reference_for_its_time(run: Run) -> None:
     held = [k for k, record in enumerate(run.records) if np.all(record.target == 1)]
-    assert 60 <= len(held) <= 90, "1.5 s of 50 steps a second"
+    assert 60 <= len(held) <= 130, "1.5 s of 50 steps a second, and what the reference asks for by itself"
     fingers = run.records[held[-1]].joints_deg
     bent = [fingers[JOINTS.index(f"pm{i}_flexion")] for i in (2, 3, 4, 5)]
     assert min(bent) > 35, f"fingers asked to flex end flexed: {bent}"
