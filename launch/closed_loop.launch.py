@@ -31,6 +31,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
+from myoloop.errors import MyoloopError
 from myoloop.experiment import load_experiment, save_experiment
 from myoloop.live.board import SUPERVISED, make_run_dir
 
@@ -65,6 +66,8 @@ def start(context: LaunchContext) -> list[Any]:
     common: dict[str, Any] = {"experiment": given["experiment"], "participant": experiment.participant.id}
     run_dir = Path(given["run_dir"]).absolute() if given["run_dir"] else None
     if run_dir:
+        if (run_dir / "participant.status.json").exists():
+            raise MyoloopError(f"run_dir {run_dir} already holds a session: give every run a folder of its own.")
         config = make_run_dir(run_dir) / "experiment.yaml"
         save_experiment(experiment, config)  # with the overrides: one file for nodes and report
         common |= {"experiment": str(config), "run_dir": str(run_dir)}

@@ -19,11 +19,11 @@ def share_folders() -> list[Path]:
 
 
 def find_file(name: str | Path, beside: Path | None = None, kind: str = "file") -> Path:
-    """The absolute path of a file named relative to the working folder, to `beside`, or to a share folder.
+    """The absolute path of a file named relative to `beside`, to the working folder, or to a share folder.
 
     Args:
       name: absolute or relative path.
-      beside: a folder to look in as well, e.g. that of the experiment file.
+      beside: a folder to look in first, e.g. that of the experiment file.
       kind: what it is, for the message.
 
     Raises:
@@ -33,7 +33,7 @@ def find_file(name: str | Path, beside: Path | None = None, kind: str = "file") 
     if path.is_absolute():
         candidates = [path]
     else:
-        candidates = [Path.cwd() / path, *([beside / path] if beside else []), *(f / path for f in share_folders())]
+        candidates = [*([beside / path] if beside else []), Path.cwd() / path, *(f / path for f in share_folders())]
     for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()

@@ -16,19 +16,20 @@ from myoloop.errors import MyoloopError
 
 app = SubcommandApp()
 
+ABOUT = """A virtual participant for EMG interfaces: a simulated hand whose surface EMG goes out over Lab Streaming Layer, and a
+decoder whose predictions come back. `myoloop run` does it all; `myoloop COMMAND --help` explains one command."""
+
 File = Annotated[Path, tyro.conf.Positional]
 
 
-def _overrides(
-    duration: float | None = None, seed: int | None = None, ros: bool = True, decoder: bool = True
-) -> dict[str, Any]:
+def _overrides(duration: float | None, seed: int | None, ros: bool | None, decoder: bool) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if duration is not None:
         changes["duration_s"] = duration
     if seed is not None:
         changes["seed"] = seed
-    if not ros:
-        changes["ros"] = False
+    if ros is not None:
+        changes["ros"] = ros
     if not decoder:
         changes["decoder"] = None
     return changes
@@ -40,27 +41,26 @@ def run(
     /,
     duration: float | None = None,
     seed: int | None = None,
-    ros: bool = True,
-    decoder: bool = True,
+    ros: bool | None = None,
+    decoder: Annotated[bool, tyro.conf.FlagCreatePairsOff] = True,
     runs: Path = Path("runs"),
 ) -> None:
     """Run an experiment: start its processes, watch them, write a run folder with a report.
 
+    Example: myoloop run experiments/closed_loop.yaml --duration 20. The report is runs/latest/report.html.
+
     Args:
       experiment: YAML file; relative names are also looked for among the shipped ones.
       duration: seconds, instead of the file's.
-      seed: instead of the file's.
-      ros: --no-ros runs plain processes instead of ROS 2 nodes, whatever the file says.
-      decoder: --no-decoder leaves the decoder out: bring your own, or watch the open loop.
+      seed: of motor unit discharges and noise, instead of the file's.
+      ros: run ROS 2 nodes, or plain processes, whatever the file says.
+      decoder: leave the decoder out: bring your own, or watch the open loop.
       runs: folder for run folders.
     """
     from myoloop.experiment import load_experiment
     from myoloop.session import Session
 
-    session = Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder)), runs)
-    session.run()
-    if session.failure:
-        raise MyoloopError(session.failure)
+    _finish(Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder)), runs))
 
 
 @app.command
@@ -74,8 +74,7 @@ def attend(experiment: File, /, run_dir: Path) -> None:
     from myoloop.experiment import load_experiment
     from myoloop.session import Session
 
-    session = Session(load_experiment(experiment), run_dir=run_dir, spawn=False)
-    session.run()
+    _finish(Session(load_experiment(experiment), run_dir=run_dir, spawn=False))
 
 
 @app.command
@@ -118,6 +117,13 @@ def report(run_dir: File, /) -> None:
     rewrite_report(run_dir)
 
 
+def _finish(session: Any) -> None:
+    """Runs a session; one that ended early is an error, with its report written all the same."""
+    session.run()
+    if session.failure:
+        raise MyoloopError(session.failure)
+
+
 def _live(live: Any) -> None:
     """Runs a live object until it ends by itself or a signal asks for it."""
     stop = threading.Event()
@@ -136,7 +142,9 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("myoloop").setLevel(logging.INFO)
     try:
-        app.cli(prog="myoloop", description="A virtual participant for EMG interfaces.")
+        app.cli(prog="myoloop", description=ABOUT)
+    except KeyboardInterrupt:
+        sys.exit(130)  # by convention: 128 + SIGINT
     except MyoloopError as error:
         print(f"myoloop: {error}", file=sys.stderr)
         sys.exit(2)

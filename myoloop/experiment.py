@@ -13,6 +13,9 @@ from myoloop.assets import find_file
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError, unknown_name
 
+PHYSICS_DT = 0.002
+"""Step of the physics, seconds: MyoHand's own."""
+
 
 class Settings(BaseModel):
     """Base of every section: immutable, unknown keys refused."""
@@ -69,7 +72,7 @@ class Experiment(Settings):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = Field("session", description="part of the run folder")
     duration_s: float = Field(60.0, gt=0, le=86400, description="length of the session, seconds")
-    seed: int = Field(0, ge=0, description="seed of everything random in the session")
+    seed: int = Field(0, ge=0, description="seed of motor unit discharges and noise")
     clock: Literal["realtime"] = Field("realtime", description="who sets the pace: the wall clock")
     ros: bool = Field(True, description="run the processes as ROS 2 nodes")
     participant: ParticipantSettings = Field(default_factory=lambda: ParticipantSettings())  # type: ignore[call-arg]
@@ -117,7 +120,12 @@ def save_experiment(experiment: Experiment, path: Path) -> None:
 def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
-        raw = raw.setdefault(section, {})
+        below = raw.get(section)
+        if below is None:
+            below = raw[section] = {}
+        if not isinstance(below, dict):
+            raise MyoloopError(f"'{section}' is {below!r}: expected a mapping with keys like '{last}'.")
+        raw = below
     raw[last] = value
 
 
@@ -126,8 +134,22 @@ def _validate(raw: dict[str, Any], where: str) -> Experiment:
         experiment = Experiment.model_validate(raw)
     except ValidationError as error:
         raise _explain(error, where) from error
-    armband_from(experiment.participant.armband, f"{where}: participant.armband")
+    me = experiment.participant
+    band = armband_from(me.armband, f"{where}: participant.armband")
+    fitting = [hz for hz in range(10, 201) if _fits(hz, band.rate_hz)]
+    if not _fits(me.control_hz, band.rate_hz):
+        raise MyoloopError(
+            f"{where}: participant.control_hz is {me.control_hz:g}: a control step must hold whole samples of "
+            f"'{band.name}' ({band.rate_hz:g} Hz) and whole physics steps ({1e3 * PHYSICS_DT:g} ms). These would do: "
+            f"{', '.join(map(str, fitting)) or 'none'}."
+        )
     return experiment
+
+
+def _fits(control_hz: float, rate_hz: float) -> bool:
+    """Whether a control step holds whole EMG samples and whole physics steps."""
+    counts = rate_hz / control_hz, 1.0 / (control_hz * PHYSICS_DT)
+    return all(count >= 1 and abs(count - round(count)) < 1e-9 for count in counts)
 
 
 def _explain(error: ValidationError, where: str) -> MyoloopError:

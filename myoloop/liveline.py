@@ -37,16 +37,16 @@ class LiveLine:
         """Prints a message above the line."""
         self._console.print(Text(message, style="yellow"), soft_wrap=True)
 
-    def show(self, status: dict[str, Any] | None, decoder: dict[str, Any], missing: int) -> None:
-        """Redraws with the processes' last statuses and the samples that the witness misses."""
-        line = self._line(status, decoder, missing)
+    def show(self, status: dict[str, Any] | None, missing: int) -> None:
+        """Redraws with the participant's last status and the number of EMG samples that somebody misses."""
+        line = self._line(status, missing)
         if self._live:
             self._live.update(line)
         elif time.monotonic() - self._printed > PLAIN_EVERY_S:
             self._printed = time.monotonic()
             self._console.print(line, soft_wrap=True)
 
-    def _line(self, status: dict[str, Any] | None, decoder: dict[str, Any], missing: int) -> Text:
+    def _line(self, status: dict[str, Any] | None, missing: int) -> Text:
         if status is None:
             return Text(
                 "starting the participant (it builds its motor units and compiles: some seconds) ...", style="dim"
@@ -60,8 +60,7 @@ class LiveLine:
             line.append(_finger(said), style="green" if (said > 0.5) == (asked > 0.5) else "red")
         accuracy = "-" if status["accuracy"] is None else f"{100 * status['accuracy']:.1f} %"
         latency = "-" if status["feedback_latency_ms"] is None else f"{status['feedback_latency_ms']:.1f} ms"
-        lost = missing + decoder.get("samples_lost", 0)
-        line.append(f"  accuracy {accuracy}  latency {latency}  step {status['step_ms']} ms  lost {lost}")
+        line.append(f"  accuracy {accuracy}  latency {latency}  step {status['step_ms']} ms  lost {missing}")
         if status["level"] != "ok":
             line.append(f"  {status['message']}", style="yellow")
         return line

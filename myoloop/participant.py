@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -89,27 +90,26 @@ class Participants:
         """EMG samples a control step"""
         self.hand = load_hand()
         self.engine = MujocoEngine(self.hand, participants=participants, control_dt=self.control_dt, threads=threads)
-        self._reference = make_reference(config.reference, participants=participants)
+        self._start = self._reference = make_reference(config.reference, participants=participants)
         self._controller = make_baseline(self.hand, config.baseline)
         self.emg_params = build_emg(config.armband, EmgConfig(seed=config.person))
         self._decide = jax.jit(_decide, static_argnames="samples")
         self._circumstances = jax.tree.map(np.asarray, healthy(self.emg_params, participants))
         self.reset(range(participants))
 
-    def reset(self, seeds: Any, ids: Any = None) -> BodyState:
-        """Starts over: body at rest, EMG noise and discharges from `seeds`, one a participant.
+    def reset(self, seeds: Iterable[int]) -> BodyState:
+        """Starts over: bodies at rest, reference from its beginning, EMG noise and discharges from `seeds`, one each."""
+        seeds = np.asarray(list(seeds))
+        if len(seeds) != self.participants:
+            raise MyoloopError(f"{len(seeds)} seeds for {self.participants} participants: give one each.")
+        self._emg_state = init_emg(self.emg_params, jnp.asarray(seeds))
+        self._reference = self._start
+        self.steps = 0
+        return self.reset_body()
 
-        Args:
-          seeds: as many as there are participants (all are reset together).
-          ids: reset only the bodies of these participants; EMG goes on.
-        """
-        if ids is None:
-            seeds = np.asarray(list(seeds))
-            if len(seeds) != self.participants:
-                raise MyoloopError(f"{len(seeds)} seeds for {self.participants} participants: give one each.")
-            self._emg_state = init_emg(self.emg_params, jnp.asarray(seeds))
-            self.steps = 0
-        self.body = self.engine.reset(ids=ids)
+    def reset_body(self) -> BodyState:
+        """Puts only the bodies to rest; reference and EMG go on."""
+        self.body = self.engine.reset()
         return self.body
 
     @property

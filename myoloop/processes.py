@@ -19,6 +19,12 @@ from myoloop.live.board import SUPERVISED
 PATIENCE_S = (6.0, 3.0)
 """How long a process has to end after SIGINT, and after SIGTERM, before the next stronger signal."""
 
+LONG_LIFE_S = 60.0
+"""A process that ran this long before it ended is started again at once."""
+
+BAD_INPUT = 2
+"""Exit code of a process that cannot run with what it was given; starting it again would change nothing."""
+
 NODES = {"participant": "virtual_participant", "decoder": "onnx_decoder"}
 
 
@@ -30,6 +36,7 @@ class Child:
         self._command, self._log, self._env = command, log, env
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
+        self._born = 0.0
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -38,6 +45,7 @@ class Child:
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env, start_new_session=True
             )
         self.starts += 1
+        self._born = time.monotonic()
 
     @property
     def pid(self) -> int | None:
@@ -51,6 +59,11 @@ class Child:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def lived_s(self) -> float:
+        """Seconds since it was last started."""
+        return time.monotonic() - self._born
 
     def interrupt(self) -> None:
         """Asks it to end."""
@@ -81,16 +94,22 @@ class Child:
 
 
 class Backoff:
-    """When a process that ended may be started again: at once, then after 1, 2, 4 ... 30 s."""
+    """When a process that ended may be started again: at once, then after 1, 2, 4 ... 30 s; afresh after a long life."""
 
     def __init__(self) -> None:
         self._delay = 0.0
         self._due: float | None = None
 
-    def due(self) -> bool:
-        """Call while the process is down; True when it is time to start it."""
+    def due(self, lived_s: float) -> bool:
+        """Call while the process is down; True when it is time to start it.
+
+        Args:
+          lived_s: how long it has been since it was started.
+        """
         now = time.monotonic()
         if self._due is None:
+            if lived_s > LONG_LIFE_S:
+                self._delay = 0.0
             self._due = now + self._delay
             self._delay = min(max(1.0, 2 * self._delay), 30.0)
         if now < self._due:

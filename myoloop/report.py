@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,14 @@ from myoloop.errors import MyoloopError
 from myoloop.live.board import read_status
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
+
+STRETCH = "emg_stretch.npz"
+"""File in the run folder with the last seconds of EMG as a client received them."""
+
+NO_WITNESS: dict[str, Any] = {
+    "samples_received": None, "missing": None, "rate_hz": None, "labels": [], "rms_uv": None, "median_frequency_hz": None,
+}  # fmt: skip
+"""What is known of a session whose witness could not write down what it saw."""
 
 HELD_STEPS = 5
 """Control steps (0.1 s at 50 Hz) that a prediction must stay right to count as having reached its target."""
@@ -62,17 +72,19 @@ def write_report(
 
 
 def rewrite_report(run_dir: Path) -> None:
-    """Makes the report of a run folder again from what is in it.
+    """Makes the report of a run folder again from what is in it; what a full disk kept out is left out.
 
     Raises:
-      MyoloopError: it is not the folder of a finished session.
+      MyoloopError: it is not a run folder.
     """
-    try:
-        witness = json.loads((run_dir / "witness.json").read_text(encoding="utf-8"))
-        with np.load(run_dir / "emg_stretch.npz") as saved:
-            stretch = saved["emg_uv"], saved["time"]
-    except (OSError, ValueError, KeyError) as error:
-        raise MyoloopError(f"{run_dir} is not the folder of a finished session: {error}") from error
+    if not (run_dir / "config.yaml").is_file():
+        raise MyoloopError(
+            f"{run_dir} is not a run folder: it holds no config.yaml. Name one of runs/, e.g. runs/latest."
+        )
+    witness = _json(run_dir / "witness.json") or NO_WITNESS
+    stretch = np.zeros((0, 0), np.float32), np.zeros(0)
+    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(run_dir / STRETCH) as saved:
+        stretch = saved["emg_uv"], saved["time"]
     write_report(run_dir, witness, stretch)
 
 
@@ -89,14 +101,14 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "name": config["name"],
         "duration_s": 0.0 if rows is None else round(len(rows) / control_hz, 3),
         "asked_duration_s": config["duration_s"],
-        "failure": witness.get("failure"),
+        "failure": _failure(witness, participant),
         "emg": {
             "armband": armband_from(config["participant"]["armband"]).name,
             "channels": len(witness["labels"]),
             "rate_hz": witness["rate_hz"],
             "samples_sent": sent,
             "samples_received": received,
-            "samples_lost": max(0, sent - received),
+            "samples_lost": None if received is None else max(0, sent - received),
             "rms_uv": witness["rms_uv"],
             "median_frequency_hz": witness["median_frequency_hz"],
         },
@@ -108,6 +120,18 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "messages": participant.get("messages", []) + [m for life in lives for m in life.get("messages", [])],
     }
     return report
+
+
+def _failure(witness: dict[str, Any], participant: dict[str, Any]) -> str | None:
+    """Why the session, or what is known of it, is not whole; None if it is."""
+    if witness.get("failure"):
+        return str(witness["failure"])
+    if participant.get("log_failed"):
+        return str(participant["log_failed"])
+    phase = participant.get("phase", "nothing")
+    if phase not in ("finished", "stopped"):
+        return f"the participant's last status is '{phase}': it was killed, or the disk was full"
+    return None
 
 
 def quantiles(values: np.ndarray) -> dict[str, float] | None:
@@ -198,10 +222,16 @@ def _decoder(
         "stale_steps": participant.get("stale_steps", 0),
         "restarts": witness.get("decoder_restarts", 0),
         "samples_received": sum(life.get("samples_received", 0) for life in lives) if lives else None,
-        "samples_lost": sum(life.get("samples_lost", 0) for life in lives) if lives else None,
+        "samples_lost": _lost(lives, participant, witness) if lives else None,
         "compute_ms": last.get("compute_ms"),
         "compute_ms_p99": last.get("compute_ms_p99"),
     }
+
+
+def _lost(lives: list[dict[str, Any]], participant: dict[str, Any], witness: dict[str, Any]) -> int:
+    """EMG samples that decoders missed while they listened; where the participant itself paused, there were none."""
+    paused = participant.get("clock_moved_s", 0.0) * (witness["rate_hz"] or 0.0)
+    return max(0, sum(life.get("samples_lost", 0) for life in lives) - round(paused))
 
 
 def _task(rows: np.ndarray | None, control_hz: float) -> dict[str, Any]:

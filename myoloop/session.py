@@ -18,7 +18,7 @@ from rich.console import Console
 from myoloop.experiment import Experiment, save_experiment
 from myoloop.live.board import WITNESS_READY, make_run_dir, read_status
 from myoloop.liveline import LiveLine
-from myoloop.processes import Backoff, Child, command_for, environment_for
+from myoloop.processes import BAD_INPUT, Backoff, Child, command_for, environment_for
 from myoloop.streams.network import use_loopback
 from myoloop.streams.witness import EmgWitness
 
@@ -59,7 +59,6 @@ class Session:
         if run_dir is None:
             stamp = time.strftime("%Y%m%d-%H%M%S")
             self.run_dir = make_run_dir(_fresh(Path(runs) / f"{stamp}-{experiment.name}"))
-            _link_latest(Path(runs), self.run_dir)
         else:
             self.run_dir = make_run_dir(run_dir)
         self._config = self.run_dir / "config.yaml"
@@ -74,8 +73,11 @@ class Session:
             for part in parts:
                 command = command_for(part, experiment, self._config, self.run_dir)
                 self._parts[part] = Child(part, command, logs / f"{part}.log", env)
+        if run_dir is None:
+            _link_latest(Path(runs), self.run_dir)
         self._stop = threading.Event()
         self._backoff = Backoff()
+        self._given_up = False
         self._told = 0
         self.failure: str | None = None
         """why the session ended early, if it did"""
@@ -114,7 +116,9 @@ class Session:
                 if witness.connected.is_set() and not ready.exists():
                     ready.touch()
                 self._relay(status, line)
-                line.show(status, decoder, witness.missing)
+                moved = (status or {}).get("clock_moved_s", 0.0) * witness.rate_hz
+                missing = max(witness.missing, decoder.get("samples_lost", 0))
+                line.show(status, max(0, round(missing - moved)))
                 if status and status["phase"] in ("finished", "failed"):
                     if status["phase"] == "failed":
                         self.failure = str(status["message"])
@@ -134,7 +138,13 @@ class Session:
     def _keep_decoder(self, line: LiveLine) -> None:
         """Starts the decoder again if it ended: at once the first time, then with growing pauses."""
         decoder = self._parts.get("decoder")
-        if decoder is None or decoder.running or not self._backoff.due():
+        if decoder is None or decoder.running or self._given_up:
+            return
+        if decoder.exit_code == BAD_INPUT:
+            self._given_up = True
+            line.say(f"the decoder cannot run, and will not be started again:\n{decoder.last_words(1)}")
+            return
+        if not self._backoff.due(decoder.lived_s):
             return
         line.say(f"the decoder ended with code {decoder.exit_code}; starting it again\n{decoder.last_words(1)}")
         ended = self.run_dir / "decoder.status.json"
@@ -148,14 +158,14 @@ class Session:
             self._told += 1
 
     def _end(self, witness: EmgWitness) -> None:
-        """Ends the processes (the participant first: it flushes its streams), then writes what was seen."""
-        from myoloop.report import write_report  # plotting libraries: not before the loop is over
-
+        """Ends the processes, then writes what was seen."""
         for child in self._parts.values():
             child.interrupt()
         for child in self._parts.values():
             child.end()
         witness.close()
+        from myoloop.report import STRETCH, write_report  # loads plotting libraries: not before the loop is over
+
         samples, stamps = witness.stretch()
         summary = {
             **witness.summary(),
@@ -164,7 +174,7 @@ class Session:
         }
         try:
             (self.run_dir / "witness.json").write_text(json.dumps(summary), encoding="utf-8")
-            np.savez(self.run_dir / "emg_stretch.npz", emg_uv=samples, time=stamps)
+            np.savez(self.run_dir / STRETCH, emg_uv=samples, time=stamps)
         except OSError as error:
             self.console.print(f"[red]{self.run_dir} cannot be written: {error.strerror}[/red]")
         write_report(self.run_dir, summary, (samples, stamps), self.console)

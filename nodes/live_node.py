@@ -126,6 +126,7 @@ class LiveNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         done = super().on_activate(state)  # enables the publishers
         self._measure_offset()
+        self._records = queue.SimpleQueue()  # nothing of an earlier activation
         self._thread = threading.Thread(target=self._publish_all, name="publisher", daemon=True)
         self._thread.start()
         self.live.start()
@@ -197,8 +198,12 @@ class LiveNode(LifecycleNode):
             self._dropped += 1
 
     def _publish_all(self) -> None:
-        while (record := self._records.get()) is not None:
-            self.publish(record)
+        try:
+            while (record := self._records.get()) is not None:
+                self.publish(record)
+        except Exception as error:  # topics fall silent, the loop goes on: diagnostics must say so
+            traceback.print_exc()
+            self.failure = error
 
     def stamp(self, lsl_time: float) -> Time:
         """ROS time of an LSL time."""

@@ -50,7 +50,8 @@ def test_decoder_of_the_documents_calibrates_and_drives_the_loop(tmp_path: Path)
     experiment["participant"]["id"] = "doctest"
     experiment |= {"ros": False, "duration_s": 12}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(experiment))
-    decoder = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    command = [sys.executable, "-u", str(script)]  # unbuffered: it is killed in the end
+    decoder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
         run = [sys.executable, "-m", "myoloop", "run", "own.yaml"]
         done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -61,5 +62,4 @@ def test_decoder_of_the_documents_calibrates_and_drives_the_loop(tmp_path: Path)
     report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
     assert "calibrated" in out
     assert report["decoder"]["predictions"] > 100 and report["decoder"]["refused"] == 0
-    assert report["task"]["accuracy"] is not None
-    assert report["loop"]["feedback_latency_ms"]["median"] < 45
+    assert report["task"]["accuracy"] > 0.5

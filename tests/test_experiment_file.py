@@ -57,6 +57,7 @@ def test_unknown_choice_lists_the_known_ones(tmp_path: Path) -> None:
         ("participant: {id: 'two words'}", "participant.id"),
         ("participant: {control_hz: fast}", "participant.control_hz"),
         ("decoder: {kind: onnx}", "decoder.model is missing"),
+        ("participant: {control_hz: 60}", "control_hz is 60"),
         ("decoder: {model: nowhere.onnx}", "nowhere.onnx"),
         ("- a list", "expected a mapping"),
         ("a: [unclosed", "not readable as YAML"),
@@ -81,6 +82,8 @@ def test_own_armband_can_be_described_in_the_file(tmp_path: Path) -> None:
 
 
 def test_overrides_replace_what_the_file_says(tmp_path: Path) -> None:
+    path = write(tmp_path, "duration_s: 60")
+    assert load_experiment(write(tmp_path, "participant:"), {"participant.id": "p3"}).participant.id == "p3"
     path = write(tmp_path, "duration_s: 60")
     experiment = load_experiment(path, {"duration_s": 5, "participant.id": "p2"})
     assert experiment.duration_s == 5 and experiment.participant.id == "p2"

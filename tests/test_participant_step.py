@@ -49,6 +49,17 @@ def test_another_seed_gives_another_emg_of_the_same_movement(pair: Participants)
     assert np.array_equal(first[-1].excitation, second[-1].excitation)
 
 
+def test_reset_forgets_a_target_that_was_set(pair: Participants) -> None:
+    pair.reset([1, 2])
+    first = roll(pair, 20)
+    pair.set_target(np.ones(5))
+    roll(pair, 20)
+    pair.follow_reference()
+    roll(pair, 5)
+    pair.reset([1, 2])
+    assert same(first, roll(pair, 20))
+
+
 def test_saved_state_goes_on_bit_for_bit(pair: Participants) -> None:
     pair.reset([1, 2])
     roll(pair, 10)

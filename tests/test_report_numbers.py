@@ -35,7 +35,14 @@ def run_folder(folder: Path, steps: int = 100) -> Path:
             feedback_latency_ms=20.0 if there else np.nan, joints_deg=10.0, excitation=0.5,
         )  # fmt: skip
     log.close()
-    status = {"emg_samples_sent": 4000, "overruns": 3, "predictions": 90, "messages": ["hello"], "stale_steps": 10}
+    status = {
+        "phase": "finished",
+        "emg_samples_sent": 4000,
+        "overruns": 3,
+        "predictions": 90,
+        "messages": ["hello"],
+        "stale_steps": 10,
+    }
     (folder / "participant.status.json").write_text(json.dumps(status))
     return folder
 
@@ -76,6 +83,14 @@ def test_full_disk_while_reporting_is_said_and_keeps_the_logs(tmp_path: Path, ca
         write_report(folder, WITNESS, (np.zeros((0, 0)), np.zeros(0)))
     assert "80.0 %" in capsys.readouterr().out, "the figures are printed before they are written"
     assert len(read_rows(folder / "steps")) == 100
+
+
+def test_session_whose_participant_never_said_its_last_word_is_marked(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    assert measure(folder, WITNESS)["failure"] is None
+    status = json.loads((folder / "participant.status.json").read_text())
+    (folder / "participant.status.json").write_text(json.dumps({**status, "phase": "running"}))
+    assert "last status is 'running'" in measure(folder, WITNESS)["failure"]
 
 
 def test_trials_count_reaching_only_when_held() -> None:

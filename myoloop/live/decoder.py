@@ -18,7 +18,7 @@ from myoloop.decoder.contract import check_against
 from myoloop.decoder.runtime import OnnxDecoder
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, load_experiment
-from myoloop.live.board import Board, make_run_dir
+from myoloop.live.board import Board, log, make_run_dir
 from myoloop.streams.follower import Block, StreamFollower
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import make_outlet, stream_name
@@ -59,7 +59,7 @@ class LiveDecoder:
         self._run_dir = make_run_dir(run_dir) if run_dir else None
         self._participant = experiment.participant.id
         self._board = Board(self._run_dir, "decoder", self.status)
-        self._outlet = make_outlet(
+        self._outlet: pylsl.StreamOutlet | None = make_outlet(
             self._participant,
             "prediction",
             FINGERS,
@@ -113,6 +113,7 @@ class LiveDecoder:
 
     def close(self) -> None:
         self.stop()
+        self._outlet = None  # liblsl takes the stream off the network when its last handle goes
         self._board.close()
 
     @property
@@ -157,6 +158,8 @@ class LiveDecoder:
                     self._take(block)
         except Exception as error:  # the thread's last word: it must reach the node and the report
             self.error = error
+            if not isinstance(error, MyoloopError):
+                log.exception("the decoder stopped")
             self._board.say(f"the decoder stopped: {error}")
         finally:
             follower.close()
@@ -164,6 +167,7 @@ class LiveDecoder:
     def _take(self, block: Block) -> None:
         if block.info.uid() != self._uid:
             self._meet(block.info)
+        assert self._outlet is not None
         stamps = block.stamps
         if self._last_stamp is not None:
             gap = round((stamps[0] - self._last_stamp) * self._decoder.rate_hz) - 1

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pylsl
 
+from myoloop.body.engine import MAX_PUSH_N
 from myoloop.body.names import FINGERS, JOINTS, MUSCLES
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError, unknown_name
 from myoloop.experiment import Experiment, load_experiment
-from myoloop.live.board import SUPERVISED, WITNESS_READY, Board, make_run_dir
+from myoloop.live.board import SUPERVISED, WITNESS_READY, Board, log, make_run_dir
 from myoloop.live.feedback import Feedback, FeedbackHold
 from myoloop.participant import Act, ParticipantConfig, Participants
 from myoloop.streams.clock import RealtimeClock, Tick
@@ -70,8 +71,6 @@ class Info(NamedTuple):
     channel_labels: tuple[str, ...]
     rate_hz: float
     joint_names: tuple[str, ...] = JOINTS
-    muscle_names: tuple[str, ...] = MUSCLES
-    fingers: tuple[str, ...] = FINGERS
 
 
 class LiveParticipant:
@@ -104,6 +103,10 @@ class LiveParticipant:
         self.info = Info(me.id, tuple(band.channel_labels), float(band.rate_hz))
         self._warm_up()
         self._board = Board(self._run_dir, "participant", self.status)
+        self._log = RowLog(self._run_dir / "steps", STEP_COLUMNS, self._board.say) if self._run_dir else None
+        self._events = EventLog(self._run_dir / "events.jsonl", self._board.say) if self._run_dir else None
+        refuse_taken_id(me.id, wait_s=0.3)  # once more: building took seconds
+        emg = self._people.emg_params
         self._outlets = ParticipantOutlets(
             me.id,
             band.channel_labels,
@@ -111,11 +114,10 @@ class LiveParticipant:
             me.control_hz,
             emg_about=dataclasses.asdict(band),
             participant_about={"person": me.person, "engine": me.engine, "policy": me.policy, "seed": experiment.seed},
+            spikes_about={"muap_delay_s": emg.muap_delay / emg.band.internal_rate_hz},
         )
         self._inbox = PredictionInbox(me.id, self._board.say)
         self._hold = FeedbackHold(me.stale_after_s, self._event)
-        self._log = RowLog(self._run_dir / "steps", STEP_COLUMNS, self._board.say) if self._run_dir else None
-        self._events = EventLog(self._run_dir / "events.jsonl", self._board.say) if self._run_dir else None
         self._clock = RealtimeClock(1.0 / me.control_hz)
         self._watchers: list[Callable[[StepRecord], None]] = []
         self._commands: deque[Callable[[], None]] = deque()
@@ -125,6 +127,8 @@ class LiveParticipant:
         """what ended the loop, if something went wrong"""
         self._steps = 0
         self._overruns = 0
+        self._clock_moved_s = 0.0
+        self._diverged = 0
         self._judged = 0
         self._right = np.zeros(len(FINGERS))
         self._effort = 0.0
@@ -169,6 +173,7 @@ class LiveParticipant:
         """Stops and gives everything back: streams, threads, files."""
         self.stop()
         self._inbox.close()
+        self._outlets.close()
         self._board.close()
         if self._log and self._events:
             self._log.close()
@@ -190,13 +195,14 @@ class LiveParticipant:
     # --- requests, from any thread ---------------------------------------------------------------------------------
 
     def reset(self, seed: int | None = None) -> None:
-        """Body at rest, EMG state new; the session's clock and counts go on."""
+        """Body at rest, reference and EMG from their start; the session's clock and counts go on."""
         seed = self.experiment.seed if seed is None else int(seed)
         if seed < 0:
             raise MyoloopError(f"seed is {seed}: expected 0 or more.")
 
         def do() -> None:
             self._people.reset([seed])
+            self._target_until = 0.0
             self._event(f"reset {seed}")
 
         self._commands.append(do)
@@ -220,8 +226,8 @@ class LiveParticipant:
         if finger not in FINGERS:
             raise unknown_name("finger", finger, FINGERS)
         force = np.asarray(force_n, float)
-        if force.shape != (3,) or not np.all(np.isfinite(force)) or np.linalg.norm(force) > 50:
-            raise MyoloopError(f"force is {force.tolist()}: expected 3 finite values, at most 50 N together.")
+        if force.shape != (3,) or not np.all(np.isfinite(force)) or np.abs(force).max() > MAX_PUSH_N:
+            raise MyoloopError(f"force is {force.tolist()}: expected 3 values within +-{MAX_PUSH_N:g} N.")
         until = pylsl.local_clock() + _duration(duration_s)
 
         def do() -> None:
@@ -258,6 +264,8 @@ class LiveParticipant:
             "time_s": steps / self.experiment.participant.control_hz,
             "steps": steps,
             "overruns": self._overruns,
+            "clock_moved_s": round(self._clock_moved_s, 3),
+            "diverged": self._diverged,
             "step_ms": _median(self._recent_ms),
             "feedback_latency_ms": _median(self._recent_latency),
             "emg_samples_sent": self._outlets.emg_samples,
@@ -302,6 +310,7 @@ class LiveParticipant:
         except Exception as error:  # the thread's last word: it must reach the node and the report
             self.error = error
             self._phase = "failed"
+            log.exception("the participant stopped")
             self._board.say(f"the participant stopped: {type(error).__name__}: {error}")
         finally:
             gc.unfreeze()
@@ -313,9 +322,8 @@ class LiveParticipant:
         while not self._inbox.source and time.monotonic() < until and not self._stop.wait(0.05):
             pass
         if not self._inbox.source and not self._stop.is_set():
-            reason = (
-                f"no stream '{self.info.id}_prediction' after {wait:g} s" if wait else "no decoder in the experiment"
-            )
+            awaited = f"no stream '{self.info.id}_prediction' after {wait:g} s"
+            reason = awaited if self.experiment.decoder else "no decoder in the experiment"
             self._board.say(f"{reason}: running open loop until predictions come")
             self._event("open loop")
         until = time.monotonic() + WITNESS_S
@@ -328,6 +336,7 @@ class LiveParticipant:
         now = time.perf_counter
         begin = now()
         if tick.skipped_s:
+            self._clock_moved_s += tick.skipped_s
             self._board.say(f"the process was held up for {tick.skipped_s:.1f} s: the time line was moved")
             self._event(f"clock moved {tick.skipped_s:.3f}")
         self._obey(tick.started)
@@ -341,6 +350,11 @@ class LiveParticipant:
         pushed = now()
         body = self._people.move()
         moved = now()
+        if body.diverged[0]:
+            self._diverged += 1
+            self._board.say(f"the physics diverged at {self._people.time:.2f} s: the body starts again from rest")
+            self._event("body diverged")
+            body = self._people.reset_body()
         joints_deg = np.degrees(body.qpos[0])
         target = act.target[0]
         if self._last is None or not np.array_equal(target, self._last.target):
@@ -372,11 +386,14 @@ class LiveParticipant:
             watcher(self._last)
 
     def _push_spikes(self, act: Act, newest: float) -> None:
-        """Discharges with their times on the EMG's time line: the chunk's last internal sample lies at `newest`."""
+        """Discharges with their times on the EMG's time line.
+
+        A device sample is the first of its `decimation` internal ones, so the chunk's newest lies that many before its end.
+        """
         fired = self._people.discharges(act)
-        rate = self._people.emg_params.band.internal_rate_hz
-        last = int(act.spikes.start[0]) + self._people.samples * self._people.emg_params.band.decimation - 1
-        times = newest + (fired.sample - last) / rate
+        band = self._people.emg_params.band
+        last = int(act.spikes.start[0]) + (self._people.samples - 1) * band.decimation
+        times = newest + (fired.sample - last) / band.internal_rate_hz
         self._outlets.spikes(np.stack([fired.muscle, fired.unit], axis=1), times)
 
     def _count(self, act: Act, feedback: Feedback, target: np.ndarray) -> None:

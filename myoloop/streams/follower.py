@@ -13,7 +13,7 @@ import pylsl
 
 FORGET_AFTER_S = 2.0  # a vanished outlet leaves the list of candidates after this
 RETRY_AFTER_S = 1.0  # a candidate that could not be opened (killed, but still listed) is left alone for this
-QUIET_S = 1.0  # silence after which a newer candidate may replace the connected stream
+LOOK_EVERY_S = 1.0  # how often a connected stream is compared with the others; silence that long lets any other win
 
 
 class Block(NamedTuple):
@@ -50,7 +50,7 @@ class StreamFollower:
         self._buffer_s = buffer_s
         self._inlet: pylsl.StreamInlet | None = None
         self._failed: dict[str, float] = {}
-        self._last_sample = 0.0
+        self._last_sample = self._looked = 0.0
         self.info: pylsl.StreamInfo | None = None
         """the connected stream, with full metadata; None while there is none"""
         self.connections = 0
@@ -58,6 +58,7 @@ class StreamFollower:
 
     def read(self, timeout: float) -> Block | None:
         """The samples that are there, waiting up to `timeout` seconds for the first; None if there are none."""
+        self._look_around(time.monotonic())
         if self._inlet is None and not self._connect(timeout):
             return None
         assert self._inlet is not None and self.info is not None
@@ -66,16 +67,20 @@ class StreamFollower:
         except pylsl.util.LostError:
             self._drop()
             return None
-        now = time.monotonic()
         if len(stamps):
-            self._last_sample = now
+            self._last_sample = time.monotonic()
             return Block(samples, stamps, self.info)
-        if now - self._last_sample > QUIET_S:
-            self._last_sample = now
-            best = self._candidates()
-            if best and best[0].uid() != self.info.uid():
-                self._drop()
         return None
+
+    def _look_around(self, now: float) -> None:
+        """Lets go of the stream if another one is to be preferred: always while it is silent, else only if both are there."""
+        if now - self._looked < LOOK_EVERY_S or self.info is None:
+            return
+        self._looked = now
+        best = self._candidates()[:1]
+        mine, silent = self.info.uid(), now - self._last_sample > LOOK_EVERY_S
+        if best and best[0].uid() != mine and (silent or mine in {i.uid() for i in self._resolver.results()}):
+            self._drop()
 
     def close(self) -> None:
         self._drop()

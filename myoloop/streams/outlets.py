@@ -103,6 +103,7 @@ class ParticipantOutlets:
         control_hz: float,
         emg_about: dict[str, Any] | None = None,
         participant_about: dict[str, Any] | None = None,
+        spikes_about: dict[str, Any] | None = None,
     ):
         def outlet(stream: str, labels: Sequence[str], unit: str, rate: float, **more: Any) -> pylsl.StreamOutlet:
             about = {**(participant_about or {}), **more.pop("about", {})}
@@ -110,29 +111,36 @@ class ParticipantOutlets:
 
         self.emg_samples = 0
         """EMG samples pushed so far"""
-        self._emg = outlet("emg", emg_labels, "microvolts", emg_rate_hz, about={"acquisition": emg_about or {}})
-        self._target = outlet("target", FINGERS, "1 = flexed, 0 = extended", control_hz)
-        self._kinematics = outlet("kinematics", JOINTS, "degrees", control_hz, channel_type="Angle")
-        self._excitation = outlet("excitation", MUSCLES, "normalized", control_hz)
-        self._spikes = outlet("spikes", ("muscle", "unit"), "index", 0.0, channel_format=pylsl.cf_int32)
-        self._events = outlet("events", ("event",), "text", 0.0, channel_format=pylsl.cf_string)
+        self._open: dict[str, pylsl.StreamOutlet] = {}
+        self._open["emg"] = outlet("emg", emg_labels, "microvolts", emg_rate_hz, about={"acquisition": emg_about or {}})
+        self._open["target"] = outlet("target", FINGERS, "1 = flexed, 0 = extended", control_hz)
+        self._open["kinematics"] = outlet("kinematics", JOINTS, "degrees", control_hz, channel_type="Angle")
+        self._open["excitation"] = outlet("excitation", MUSCLES, "normalized", control_hz)
+        self._open["spikes"] = outlet(
+            "spikes", ("muscle", "unit"), "index", 0.0, channel_format=pylsl.cf_int32, about=spikes_about or {}
+        )
+        self._open["events"] = outlet("events", ("event",), "text", 0.0, channel_format=pylsl.cf_string)
+
+    def close(self) -> None:
+        """Takes the streams off the network; nothing may be pushed afterwards."""
+        self._open.clear()  # liblsl closes an outlet when its last handle goes
 
     def emg(self, chunk: np.ndarray, newest: float) -> None:
         """Pushes a chunk, (samples, channels) microvolts; `newest`: the time of its last sample."""
-        self._emg.push_chunk(chunk, newest)
+        self._open["emg"].push_chunk(chunk, newest)
         self.emg_samples += len(chunk)
 
     def state(self, time: float, target: np.ndarray, joints_deg: np.ndarray, excitation: np.ndarray) -> None:
         """Pushes one control step's target (5,), joint angles (23,) in degrees and excitations (39,)."""
-        self._target.push_chunk(np.asarray(target, np.float32)[None], time)
-        self._kinematics.push_chunk(np.asarray(joints_deg, np.float32)[None], time)
-        self._excitation.push_chunk(np.asarray(excitation, np.float32)[None], time)
+        self._open["target"].push_chunk(np.asarray(target, np.float32)[None], time)
+        self._open["kinematics"].push_chunk(np.asarray(joints_deg, np.float32)[None], time)
+        self._open["excitation"].push_chunk(np.asarray(excitation, np.float32)[None], time)
 
     def spikes(self, muscle_and_unit: np.ndarray, times: np.ndarray) -> None:
         """Pushes discharges: (n, 2) indices and (n,) times in ascending order."""
         if len(times):
-            self._spikes.push_chunk(np.asarray(muscle_and_unit, np.int32), times.tolist())
+            self._open["spikes"].push_chunk(np.asarray(muscle_and_unit, np.int32), times.tolist())
 
     def event(self, text: str, time: float = 0.0) -> None:
         """Pushes one marker; time 0: now."""
-        self._events.push_sample([text], time)
+        self._open["events"].push_sample([text], time)

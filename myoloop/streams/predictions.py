@@ -32,17 +32,25 @@ class Prediction(NamedTuple):
     """how many were accepted so far, this one included"""
 
 
-def check_prediction(values: np.ndarray) -> str | None:
+class Problem(NamedTuple):
+    """Why a prediction is refused."""
+
+    kind: str
+    """text, width, nan or range: each is said once"""
+    text: str
+
+
+def check_prediction(values: np.ndarray) -> Problem | None:
     """Why a prediction must be refused, or None if it is good."""
     if values.dtype.kind not in "fiu":
-        return f"it holds text, expected {WIDTH} numbers"
+        return Problem("text", f"it holds text, expected {WIDTH} numbers")
     if values.shape != (WIDTH,):
-        return f"it has {values.size} channels, expected {WIDTH} ({', '.join(FINGERS)})"
+        return Problem("width", f"it has {values.size} channels, expected {WIDTH} ({', '.join(FINGERS)})")
     if not np.all(np.isfinite(values)):
-        return f"it holds NaN or infinity: {values.tolist()}"
+        return Problem("nan", f"it holds NaN or infinity: {values.tolist()}")
     if np.any(values < -ROUNDING) or np.any(values > 1 + ROUNDING):
         worst = values[np.argmax(np.abs(values - 0.5))]
-        return f"it holds {worst:g}, expected probabilities in 0..1"
+        return Problem("range", f"it holds {worst:g}, expected probabilities in 0..1")
     return None
 
 
@@ -88,13 +96,18 @@ class PredictionInbox:
         follower = StreamFollower(
             f"name='{self._name}' or type='{STREAM_TYPES['prediction']}'", prefer=self._prefer, buffer_s=1.0
         )
-        while not self._stop.is_set():
-            block = follower.read(timeout=0.2)
-            self.connections = follower.connections
-            self.source = f"{follower.info.name()}@{follower.info.hostname()}" if follower.info else ""
-            if block is not None:
-                self._take(block)
-        follower.close()
+        try:
+            while not self._stop.is_set():
+                block = follower.read(timeout=0.2)
+                self.connections = follower.connections
+                self.source = f"{follower.info.name()}@{follower.info.hostname()}" if follower.info else ""
+                if block is not None:
+                    self._take(block)
+        except Exception as error:  # a deaf participant must say so
+            self.source = ""
+            self._say(f"predictions are no longer received: {type(error).__name__}: {error}")
+        finally:
+            follower.close()
 
     def _prefer(self, infos: list[pylsl.StreamInfo]) -> list[pylsl.StreamInfo]:
         named = newest_first([i for i in infos if i.name() == self._name])
@@ -109,9 +122,7 @@ class PredictionInbox:
             problem = check_prediction(values)
             if problem:
                 self.refused += 1
-                self._once(
-                    problem.split(",")[0].split(":")[0], f"prediction from '{block.info.name()}' refused: {problem}"
-                )
+                self._once(problem.kind, f"prediction from '{block.info.name()}' refused: {problem.text}")
                 continue
             time = usable_stamp(float(stamp), now)
             if time == now and abs(stamp - now) >= NEAR_S:

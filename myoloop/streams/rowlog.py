@@ -47,9 +47,12 @@ class RowLog:
         for name, value in values.items():
             self._row[name] = value
         try:
-            self._file.write(self._row.tobytes())
+            whole = self._file.write(self._row.tobytes()) == self._row.nbytes
+            problem = "" if whole else "no space left"
         except OSError as error:
-            self.failed = f"{self._path.name} stops after {self.rows} rows: {error.strerror}"
+            problem = error.strerror or str(error)
+        if problem:
+            self.failed = f"{self._path.name} stops after {self.rows} rows: {problem}"
             self._say(self.failed)
             return
         self.rows += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from typing import Any
@@ -11,6 +12,8 @@ from scipy import signal
 
 from myoloop.streams.follower import StreamFollower
 from myoloop.streams.outlets import stream_name
+
+log = logging.getLogger("myoloop")
 
 KEEP_S = 20.0
 """Seconds of EMG kept for the report's spectrum and picture."""
@@ -41,6 +44,14 @@ class EmgWitness:
 
     def _run(self) -> None:
         follower = StreamFollower(f"name='{self._name}'", buffer_s=60.0)
+        try:
+            self._listen(follower)
+        except Exception:  # the session goes on; the report says how many samples were received
+            log.exception("the session's listener stopped")
+        finally:
+            follower.close()
+
+    def _listen(self, follower: StreamFollower) -> None:
         last = None
         while True:
             stopping = self._stop.is_set()
@@ -61,7 +72,6 @@ class EmgWitness:
             self.received += len(block.samples)
             self._square_sum += np.sum(block.samples.astype(np.float64) ** 2, axis=0)
             self._keep(block.samples, block.stamps)
-        follower.close()
 
     def _keep(self, samples: np.ndarray, stamps: np.ndarray) -> None:
         self._kept.append((samples.copy(), stamps.copy()))
