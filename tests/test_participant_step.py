@@ -75,7 +75,7 @@ def test_channel_that_loses_contact_carries_hum_instead_of_emg(pair: Participant
     pair.set_condition(f"lost_contact:{label}", 0.0)
     power = np.abs(np.fft.rfft(emg, axis=0)) ** 2  # 1 s: bins of 1 Hz
     hum = power[49:52].sum(axis=0) / power.sum(axis=0)
-    assert hum[11] > 0.8 and np.delete(hum, 11).max() < 0.3
+    assert hum[11] > 0.6 and np.delete(hum, 11).max() < 0.3
 
 
 def test_armband_whose_rate_does_not_fit_the_control_rate_is_refused() -> None:
