@@ -13,14 +13,12 @@ import numpy as np
 from myoloop.body.engine import BodyState, MujocoEngine
 from myoloop.body.model import load_hand
 from myoloop.emg.armband import Armband, armband
+from myoloop.emg.conditions import disordered, no_disorder, set_condition
 from myoloop.emg.config import EmgConfig
 from myoloop.emg.synthesis import Discharges, Spikes, build_emg, discharges, healthy, init_emg, synthesise
-from myoloop.errors import MyoloopError, unknown_name
+from myoloop.errors import MyoloopError
 from myoloop.policy.baseline import BaselineConfig, baseline_excitation, make_baseline
 from myoloop.task.reference import ReferenceConfig, hold, make_reference, motion, release
-
-MAINS_UV = 50.0
-"""Mains hum at strength 1, microvolts RMS: the upper end of what surface recordings see (1-50)."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,8 @@ class Participants:
         self._controller = make_baseline(self.hand, config.baseline)
         self.emg_params = build_emg(config.armband, EmgConfig(seed=config.person))
         self._decide = jax.jit(_decide, static_argnames="samples")
-        self._circumstances = jax.tree.map(np.asarray, healthy(self.emg_params, participants))
+        self._circumstances = healthy(self.emg_params, participants)
+        self._disorder = no_disorder(participants)
         self.reset(range(participants))
 
     def reset(self, seeds: Iterable[int]) -> BodyState:
@@ -122,7 +121,7 @@ class Participants:
         now, ahead = np.float32(self.time), np.float32(self.time + self.control_dt)
         out, self._emg_state = self._decide(
             self._reference, self._controller, self.emg_params, self._emg_state, self._circumstances,
-            _float32(self.body), now, ahead, samples=self.samples,
+            self._disorder, _float32(self.body), now, ahead, samples=self.samples,
         )  # fmt: skip
         excitation, chunk, spikes, target, wanted = out
         self._excitation = np.asarray(excitation)
@@ -144,26 +143,15 @@ class Participants:
         """Changes the recording's circumstances for everybody from the next step on.
 
         Args:
-          name: "mains_hum", or "lost_contact:<channel label>".
+          name: one of `myoloop.emg.conditions.RUN_CONDITIONS`, or "lost_contact:<channel label>".
           strength: 0 (healthy) to 1.
 
         Raises:
           MyoloopError: unknown name, or a strength outside 0..1.
         """
-        band = self.config.armband
-        known = ["mains_hum", *(f"lost_contact:{label}" for label in band.channel_labels)]
-        if name not in known:
-            raise unknown_name("condition", name, known)
-        if not 0 <= strength <= 1:
-            raise MyoloopError(f"strength of {name} is {strength:g}: expected 0 to 1.")
-        now = self._circumstances
-        if name == "mains_hum":
-            self._circumstances = now._replace(mains_uv=np.full_like(now.mains_uv, MAINS_UV * strength))
-        else:
-            channel = band.channel_labels.index(name.split(":", 1)[1])
-            contact = np.array(now.contact)
-            contact[:, channel] = 1.0 - strength
-            self._circumstances = now._replace(contact=contact)
+        self._circumstances, self._disorder = set_condition(
+            self.config.armband, self._circumstances, self._disorder, name, strength, max(self.emg_params.turns_deg)
+        )
 
     def move(self) -> BodyState:
         """The bodies follow the excitations that `act` decided, for one control step."""
@@ -179,6 +167,7 @@ class Participants:
             "emg": jax.tree.map(np.asarray, self._emg_state),
             "reference": jax.tree.map(np.asarray, self._reference),
             "circumstances": jax.tree.map(np.asarray, self._circumstances),
+            "disorder": jax.tree.map(np.asarray, self._disorder),
             "steps": np.asarray(self.steps),
         }
 
@@ -189,6 +178,7 @@ class Participants:
         self._emg_state = jax.tree.map(jnp.asarray, state["emg"])
         self._reference = jax.tree.map(jnp.asarray, state["reference"])
         self._circumstances = jax.tree.map(np.array, state["circumstances"])
+        self._disorder = jax.tree.map(np.array, state["disorder"])
         self.steps = int(state["steps"])
 
 
@@ -197,7 +187,7 @@ def _float32(body: BodyState) -> BodyState:
 
 
 def _decide(  # type: ignore[no-untyped-def]
-    reference, controller, emg_params, emg_state, circumstances, body, now, ahead, *, samples
+    reference, controller, emg_params, emg_state, circumstances, disorder, body, now, ahead, *, samples
 ):
     """One step without the body, pure JAX; shapes as in `Act`.
 
@@ -205,5 +195,6 @@ def _decide(  # type: ignore[no-untyped-def]
     """
     asked, coming = motion(reference, now), motion(reference, ahead)
     excitation = baseline_excitation(controller, body, coming.qpos, coming.qvel)
+    excitation = disordered(disorder, excitation, emg_state.key, now)
     out, emg_state = synthesise(emg_params, emg_state, excitation, samples, circumstances)
     return (excitation, out.chunk, out.spikes, asked.labels, asked.flexion), emg_state

@@ -9,7 +9,7 @@ from scipy import signal
 
 from myoloop.emg import filters
 from myoloop.emg.anatomy import MUSCLE_TABLE
-from myoloop.emg.armband import Armband, armband, armband_from
+from myoloop.emg.armband import PRESETS, Armband, armband, armband_from
 from myoloop.errors import MyoloopError
 
 
@@ -19,6 +19,38 @@ def test_presets_are_the_published_devices():
     assert (small.channels, small.rate_hz, small.bits, small.decimation) == (8, 200, 8, 10)
     assert len(big.channel_labels) == 16 and len(set(big.angles_deg)) == 16
     assert max(np.diff(sorted(big.angles_deg))) == pytest.approx(22.5)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_says_where_it_is_from_and_streams_at_control_rate(name):
+    band = armband(name)
+    assert band.name == name and len(band.source) > 30
+    assert band.rate_hz % 50 == 0  # whole samples in a control step of 20 ms
+    assert len(band.angles_deg) == len(band.channel_labels) == band.channels
+    assert band.internal_rate_hz >= 2000 and band.noise_uv > 0
+
+
+def test_published_numbers_of_the_presets():
+    trigno, muovi, gforce = armband("trigno16"), armband("muovi32"), armband("gforce8")
+    assert (trigno.channels, trigno.rate_hz, trigno.spacing_mm, trigno.low_hz, trigno.high_hz) == (
+        16,
+        2000,
+        10,
+        20,
+        450,
+    )
+    assert trigno.lsb_uv * 2**trigno.bits == pytest.approx(22e3, rel=0.01)
+    assert (muovi.channels, muovi.rate_hz, muovi.montage, muovi.bits) == (32, 2000, "monopolar", 16)
+    assert muovi.lsb_uv == pytest.approx(0.2861)
+    assert (gforce.channels, gforce.rate_hz, gforce.bits, gforce.decimation) == (8, 1000, 8, 2)
+
+
+def test_a_grid_covers_a_patch_row_by_row():
+    band = armband("hd_grid", first_angle_deg=0.0)
+    angles = np.array(band.angles_deg).reshape(8, 8)
+    assert (angles == angles[0]).all()
+    np.testing.assert_allclose(np.diff(np.deg2rad(angles[0])) * band.radius_mm, 10.0)
+    assert armband("muovi32").angles_deg[:16] == armband("muovi32").angles_deg[16:]
 
 
 def test_slow_devices_are_synthesised_at_2_khz_or_more():
@@ -52,6 +84,22 @@ def test_unknown_preset_and_field_say_what_was_meant():
         ({"montage": "bipolr"}, "Did you mean 'bipolar'"),
         ({"first_angle_deg": float("inf")}, "first_angle_deg"),
         ({"radius_mm": 20}, "radius_mm"),
+        (
+            {"electrode_mm": (25.0, 5.0), "electrode_shape": "rectangle"},
+            "wider than the 20 mm between the electrodes of a",
+        ),
+        (
+            {"electrode_mm": (5.0, 17.0), "electrode_shape": "rectangle"},
+            "wider than the 16.4934 mm between neighbouring",
+        ),
+        ({"electrode_mm": (20.0, 20.0)}, "they would touch"),
+        ({"rows": 2, "row_spacing_mm": 3.0}, "row_spacing_mm"),
+        ({"rows": 3}, "16 channels do not make 3 equal rows"),
+        ({"column_spacing_mm": 30.0}, "do not fit around a limb of 264 mm"),
+        ({"column_spacing_mm": -1.0}, "column_spacing_mm"),
+        ({"electrode_mm": (5.0,)}, "electrode_mm"),
+        ({"electrode_mm": "big"}, "electrode_mm"),
+        ({"electrode_shape": "cirle"}, "Did you mean 'circle'"),
     ],
 )
 def test_impossible_values_are_refused_by_name(change, words):
@@ -64,6 +112,9 @@ def test_own_armband_from_a_mapping():
     assert isinstance(band, Armband) and band.angles_deg == (45.0, 135.0, -135.0, -45.0) and band.decimation == 2
     assert armband_from({"preset": "myo8", "noise_uv": 3.0}) == armband("myo8", noise_uv=3.0)
     assert armband_from("myo8") == armband("myo8")
+    file = {"name": "grid", "channels": 6, "rate_hz": 500, "rows": 2, "row_spacing_mm": 12, "column_spacing_mm": 15}
+    grid = armband_from({**file, "electrode_mm": [4, 4]})
+    assert grid.electrode_mm == (4, 4) and hash(grid) and len(grid.angles_deg) == 6 and grid.columns == 3
     with pytest.raises(MyoloopError, match="channels, rate_hz missing"):
         armband_from({"name": "mine"})
     with pytest.raises(MyoloopError, match="expected a preset's name or a mapping"):

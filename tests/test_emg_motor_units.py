@@ -13,7 +13,7 @@ from myoloop.emg.config import EmgConfig
 from myoloop.errors import MyoloopError
 
 RATE = 2000.0
-STEADY = EmgConfig(units_scale=0.3, common_drive_cov=0.0)
+STEADY = EmgConfig(units_scale=0.3, common_drive_cov=0.0, doublet_probability=0.0)
 
 
 def run(config: EmgConfig, excitation: float, seconds: float, seed: int = 1) -> list[np.ndarray]:
@@ -27,7 +27,7 @@ def run(config: EmgConfig, excitation: float, seconds: float, seed: int = 1) -> 
     def step(carry, _):
         state, start = carry
         when, state = motor_units.discharge(params, muscle, config, RATE, state, key, start, drive, 40)
-        return (state, start + 40), when[:, 0]
+        return (state, start + 40), when[0]
 
     start = (motor_units.init_pool(key, pool.muscle.size), jnp.zeros(1, jnp.int32))
     when = np.asarray(jax.jit(lambda s: jax.lax.scan(step, s, None, length=round(seconds * RATE / 40)))(start)[1])
@@ -55,7 +55,7 @@ def test_units_discharge_at_the_rate_that_was_asked(steady, level):
 
 @pytest.mark.parametrize("cov", [0.1, 0.2, 0.3])
 def test_interval_variability_is_the_one_asked(cov):
-    config = EmgConfig(units_scale=0.1, common_drive_cov=0.0, isi_cov=cov, refractory_ms=5.0)
+    config = EmgConfig(units_scale=0.1, common_drive_cov=0.0, isi_cov=cov, isi_cov_onset=0.0, refractory_ms=5.0)
     ratios = [np.diff(t).std() / np.diff(t).mean() for t in run(config, 0.5, 20.0) if len(t) > 100]
     assert len(ratios) > 100
     assert np.mean(ratios) == pytest.approx(cov, rel=0.05)
@@ -159,3 +159,73 @@ def test_ceil_division_equals_integer_division():
 def test_impossible_physiology_is_refused_by_name(field, value):
     with pytest.raises(MyoloopError, match=field):
         EmgConfig(**{field: value})
+
+
+def test_onion_skin_law_keeps_early_units_faster_at_every_level():
+    config = EmgConfig(units_scale=0.3, common_drive_cov=0.0, doublet_probability=0.0, law="deluca")
+    pool = motor_units.build_pool(config)
+    own = pool.muscle == FOREARM_MUSCLES.index("FCU")
+    for level in (0.3, 0.8):
+        want = motor_units.rates(pool, level, "deluca")
+        got = np.array([len(t) / 20.0 for t in run(config, level, 20.0)])
+        active = want > 0
+        np.testing.assert_allclose(got[active], want[active], atol=0.05 + 5 * 0.3 * np.sqrt(want.max() / 20))
+        assert abs(got[active].sum() / want[active].sum() - 1) < 0.01 and got[~active].sum() == 0
+        ordered = got[own & active]
+        assert np.corrcoef(np.arange(ordered.size), ordered)[0, 1] < -0.9
+    # Equation of De Luca & Hostage 2010 by hand, at excitation 0.8 and threshold 0.4.
+    by_hand = 6.93 * 0.8 + (-23.0 - 85.0 * np.exp(-0.8 / 0.32)) * 0.4 + 20.9
+    at = np.argmin(np.abs(pool.threshold - 0.4))
+    assert motor_units.rates(pool, 0.8, "deluca")[at] == pytest.approx(by_hand, abs=0.4)
+
+
+def test_unknown_law_is_refused_with_the_nearest_name():
+    with pytest.raises(MyoloopError, match="Did you mean 'fuglevand'"):
+        EmgConfig(law="fuglevant")
+
+
+def test_intervals_of_just_recruited_units_vary_more():
+    config = EmgConfig(units_scale=0.3, common_drive_cov=0.0, isi_cov=0.15, isi_cov_onset=0.3)
+    pool = motor_units.build_pool(config)
+    trains = run(config, 0.5, 30.0)
+    cov = np.array([np.diff(t).std() / np.diff(t).mean() if len(t) > 100 else np.nan for t in trains])
+    over = 0.5 - pool.threshold
+    assert np.nanmean(cov[(over > 0) & (over < 0.02)]) == pytest.approx(0.285, rel=0.08)
+    assert np.nanmean(cov[over > 0.15]) == pytest.approx(0.15, rel=0.05)
+
+
+def test_fast_onsets_start_with_doublets_and_slow_ones_do_not():
+    config = EmgConfig(units_scale=0.3, common_drive_cov=0.0, doublet_probability=0.3)
+    pool = motor_units.build_pool(config)
+    params = motor_units.pool_params(pool, RATE)
+    key = noise.address(jnp.uint32(9), jnp.array([1], jnp.uint32))
+
+    def first_intervals(rise_s: float) -> np.ndarray:
+        state, when = motor_units.init_pool(key, pool.muscle.size), []
+        step = jax.jit(
+            lambda s, start, e: motor_units.discharge(
+                params, jnp.asarray(pool.muscle), config, RATE, s, key, start, jnp.full((1, 26), e), 40
+            )
+        )
+        for block in range(100):
+            level = min(0.6, 0.6 * block * 0.02 / rise_s) if rise_s else 0.6
+            found, state = step(state, jnp.full(1, 40 * block, jnp.int32), jnp.float32(level))
+            at = np.asarray(found[0]).astype(int)
+            when += zip(np.nonzero(at >= 0)[1], at[at >= 0] + 40 * block, strict=True)
+        trains = [np.sort([t for u, t in when if u == i]) for i in range(0, pool.muscle.size, 5)]
+        return np.array([np.diff(t[:3]).min() / 2.0 for t in trains if len(t) > 2])
+
+    fast, slow = first_intervals(0.0), first_intervals(2.0)
+    assert 0.1 < (fast <= 5.0).mean() < 0.6 and fast.min() >= 2.0
+    assert (slow <= 5.0).mean() == 0.0
+
+
+def test_conduction_velocity_size_and_threshold_grow_together():
+    from myoloop.emg.units import place_units
+
+    pool = motor_units.build_pool(EmgConfig())
+    units = place_units(pool, EmgConfig(), 42.0)
+    for muscle in range(26):
+        own = pool.muscle == muscle
+        assert np.corrcoef(np.log(pool.threshold[own]), np.log(pool.fibres[own]))[0, 1] > 0.99
+        assert np.corrcoef(pool.rank[own], units.velocity[own])[0, 1] > 0.4

@@ -117,10 +117,10 @@ def test_different_people_side_by_side_equal_each_alone():
     people = [build_emg(armband("semg_rd16"), EmgConfig(units_scale=0.1, seed=s)) for s in (0, 5)]
     excitation = np.full((2, 26), 0.4)
     both = stack_params(people)
-    first = init_emg(people[0], [4, 4])
+    first = init_emg(both, [4, 4])
     out, _ = synthesise(both, first, excitation, 80)
     for b, person in enumerate(people):
-        state = init_emg(person, [4])._replace(key=first.key[:1], pool=init_emg(people[0], [4]).pool)
+        state = init_emg(person, [4])._replace(key=first.key[:1], pool=jax.tree.map(lambda x: x[:1], first.pool))
         alone, _ = synthesise(person, state, excitation[:1], 80)
         assert np.abs(out.chunk[b] - alone.chunk[0]).max() < 1e-4 * np.std(alone.chunk)
     assert not np.allclose(out.chunk[0], out.chunk[1])

@@ -1,4 +1,4 @@
-"""Promises of the MUAPs: laws of the half space and of travelling, finite sources."""
+"""Promises of the MUAPs in the half space, the analytic check: its law and those of travelling, finite sources."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from myoloop.emg import motor_units
 from myoloop.emg import volume_conductor as vc
 from myoloop.emg.anatomy import FOREARM_LENGTH_MM, MUSCLE_TABLE
 from myoloop.emg.armband import armband
+from myoloop.emg.conductor import Conductor
 from myoloop.emg.config import EmgConfig
+from myoloop.emg.half_space import fibre_potential
+from myoloop.emg.source import FIBRE_DIAMETER_MM, SIGMA_INTRACELLULAR
 
 LEVEL = 0.5 * FOREARM_LENGTH_MM
+FLAT = Conductor("half_space")
 
 
 def one_channel(**fields):
@@ -38,7 +42,7 @@ def fibre(depth=10.0, end_plate=-25.0, proximal=60.0, distal=60.0, velocity=4.0,
 
 
 def muap(units, band):
-    return vc.compute_muaps(units, band).waveform[0, 0]
+    return vc.compute_muaps(units, band, FLAT).waveform[0, 0]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,7 @@ def test_half_space_potential_agrees_with_independent_integration(front, radial,
     # Independently: membrane current sigma_i A V'' along the fibre plus the point currents that the cut-off leaves at
     # the end plate and the tendon, each times its potential in the half space. SI-free: mm, mV, S/m.
     half = 60.0
-    area = math.pi * vc.FIBRE_DIAMETER_MM**2 / 4
+    area = math.pi * FIBRE_DIAMETER_MM**2 / 4
 
     def slope(x):  # dV/dx of V(s - x)
         u = front - x
@@ -60,15 +64,13 @@ def test_half_space_potential_agrees_with_independent_integration(front, radial,
 
     def potential(x):  # of a unit current on the insulated surface
         place = end_plate + x
-        k = vc.SIGMA_AXIAL / vc.SIGMA_RADIAL
-        return 1.0 / (2 * math.pi * vc.SIGMA_RADIAL * math.sqrt(k * radial**2 + place**2))
+        k = FLAT.muscle_axial / FLAT.muscle_radial
+        return 1.0 / (2 * math.pi * FLAT.muscle_radial * math.sqrt(k * radial**2 + place**2))
 
     body, _ = integrate.quad(lambda x: curvature(x) * potential(x), 0, min(half, front), limit=400, epsabs=1e-10)
     # d/dx [slope p]: p rises from 0 to 1 at the end plate and falls back at the tendon.
-    expected = (
-        vc.SIGMA_INTRACELLULAR * area * (body + slope(0.0) * potential(0.0) - slope(half) * potential(half)) * 1e3
-    )
-    got = vc.fibre_potential(np.array([front]), half, end_plate, +1, radial)[0]
+    expected = SIGMA_INTRACELLULAR * area * (body + slope(0.0) * potential(0.0) - slope(half) * potential(half)) * 1e3
+    got = fibre_potential(np.array([front]), half, end_plate, +1, radial, FLAT)[0]
     assert got == pytest.approx(expected, rel=0.02, abs=1e-6)
 
 
@@ -78,10 +80,10 @@ def test_muaps_are_the_sum_of_both_fibre_halves():
     got = muap(units, band)
     front = 4.0 * np.arange(16 * got.size) / 32.0  # mm, at 32 kHz
     exact = 100.0 * (
-        vc.fibre_potential(front, 35.0, -12.0, +1, 10.0) + vc.fibre_potential(front, 40.0, -12.0, -1, 10.0)
+        fibre_potential(front, 35.0, -12.0, +1, 10.0, FLAT) + fibre_potential(front, 40.0, -12.0, -1, 10.0, FLAT)
     )
     hertz = np.arange(0, 600, 5.0)
-    delay = vc.compute_muaps(units, band).delay
+    delay = vc.compute_muaps(units, band, FLAT).delay
 
     def spectrum(wave, rate, late):
         t = np.arange(wave.size) / rate - late

@@ -17,7 +17,13 @@ MONTAGES: dict[str, tuple[tuple[float, float], ...]] = {
 }
 """Electrodes of a channel: (place along the fibre in units of the spacing, weight). The reference is far away."""
 
+ELECTRODE_SHAPES = ("circle", "rectangle")
+
 SYNTHESIS_HZ = 2000.0  # EMG has its power below 500 Hz (Merletti & Farina 2016): devices are made from 2 kHz or more
+
+
+def _is_number(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,22 @@ class Armband:
     """One of MONTAGES."""
     spacing_mm: float = 20.0
     """Distance between neighbouring electrodes of a channel along the fibres."""
+    electrode_mm: tuple[float, float] = (5.0, 5.0)
+    """Size of an electrode along the limb and around it (SENIAM asks for 10 mm or less)."""
+    electrode_shape: str = "circle"
+    """`circle` (its diameter is the first of electrode_mm) or `rectangle`."""
+    rows: int = 1
+    """Rows of channels along the limb; channels / rows stand side by side in each."""
+    row_spacing_mm: float = 0.0
+    """Distance between rows along the limb."""
+    column_spacing_mm: float = 0.0
+    """Arc between neighbouring columns, for a grid on one side of the limb; 0: spread evenly all around."""
     radius_mm: float = 42.0
-    """Radius of the forearm under the band (circumference 264 mm; estimate for an adult)."""
+    """Radius of the forearm under the band, with standard skin and fat (circumference 264 mm; estimate for an adult)."""
     level: float = 0.30
     """Place along the forearm: 0 elbow, 1 wrist."""
     first_angle_deg: float = 0.0
-    """Angle of channel 1; the others follow in steps of 360/channels."""
+    """Angle of channel 1; the others follow towards volar (evenly, or by column_spacing_mm)."""
     low_hz: float = 20.0
     """Lower edge of the amplifier's band (-3 dB)."""
     high_hz: float = 450.0
@@ -57,11 +73,13 @@ class Armband:
 
     def __post_init__(self) -> None:
         where = f"armband '{self.name}'"
-        for field in ("channels", "rate_hz", "radius_mm", "low_hz", "high_hz", "order", "bits"):
+        if isinstance(self.electrode_mm, list):  # as a file has it
+            object.__setattr__(self, "electrode_mm", tuple(self.electrode_mm))
+        for field in ("channels", "rate_hz", "radius_mm", "low_hz", "high_hz", "order", "bits", "rows"):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
                 raise MyoloopError(f"{where}: {field} is {value!r}; expected a number above 0.")
-        for field in ("channels", "order", "bits"):
+        for field in ("channels", "order", "bits", "rows"):
             if getattr(self, field) != int(getattr(self, field)):
                 raise MyoloopError(f"{where}: {field} is {getattr(self, field)!r}; expected a whole number.")
         for field in ("noise_uv", "lsb_uv"):
@@ -81,6 +99,7 @@ class Armband:
                 f"{where}: radius_mm is {self.radius_mm:g}; muscles reach {DEEPEST_MM:g} mm deep, so the forearm "
                 "must be wider than that."
             )
+        self._check_electrodes(where)
         if not self.low_hz < self.high_hz:
             raise MyoloopError(f"{where}: the band {self.low_hz:g}-{self.high_hz:g} Hz is empty; low_hz must be lower.")
         if self.high_hz >= self.internal_rate_hz / 2:
@@ -88,6 +107,42 @@ class Armband:
                 f"{where}: high_hz is {self.high_hz:g}, at or above half of the {self.internal_rate_hz:g} Hz at which "
                 "its EMG is made; lower it."
             )
+
+    def _check_electrodes(self, where: str) -> None:
+        """Electrodes have a size, fit beside each other and on the limb."""
+        if self.electrode_shape not in ELECTRODE_SHAPES:
+            raise unknown_name("electrode_shape", self.electrode_shape, ELECTRODE_SHAPES, where)
+        size = self.electrode_mm
+        if not (isinstance(size, tuple) and len(size) == 2 and all(_is_number(value) and value > 0 for value in size)):
+            raise MyoloopError(f"{where}: electrode_mm is {size!r}; expected two lengths above 0: along and around.")
+        for field in ("row_spacing_mm", "column_spacing_mm"):
+            if not _is_number(getattr(self, field)) or getattr(self, field) < 0:
+                raise MyoloopError(f"{where}: {field} is {getattr(self, field)!r}; expected mm, 0 or more.")
+        if self.channels % self.rows:
+            raise MyoloopError(f"{where}: {self.channels} channels do not make {self.rows} equal rows.")
+        around = 2 * math.pi * self.radius_mm
+        if self.columns * self.column_spacing_mm > around:
+            raise MyoloopError(
+                f"{where}: {self.columns} columns {self.column_spacing_mm:g} mm apart do not fit around a limb of "
+                f"{around:.0f} mm."
+            )
+        along, across = size[0], size[0] if self.electrode_shape == "circle" else size[1]
+        gaps = [(across, self.column_spacing_mm or around / self.columns, "neighbouring columns")]
+        if self.montage != "monopolar":
+            gaps.append((along, self.spacing_mm, "the electrodes of a channel (spacing_mm)"))
+        if self.rows > 1:
+            gaps.append((along, self.row_spacing_mm, "neighbouring rows (row_spacing_mm)"))
+        for width, gap, between in gaps:
+            if width >= gap:
+                raise MyoloopError(
+                    f"{where}: an electrode of {width:g} mm is wider than the {gap:g} mm between {between}: they would "
+                    "touch. Make electrode_mm smaller or the distance larger."
+                )
+
+    @property
+    def columns(self) -> int:
+        """Channels side by side around the limb, in every row."""
+        return self.channels // self.rows
 
     @property
     def decimation(self) -> int:
@@ -101,9 +156,10 @@ class Armband:
 
     @property
     def angles_deg(self) -> tuple[float, ...]:
-        """Angle of each channel, in -180..180."""
-        step = 360.0 / self.channels
-        return tuple((self.first_angle_deg + i * step + 180.0) % 360.0 - 180.0 for i in range(self.channels))
+        """Angle of each channel, in -180..180; row by row."""
+        step = math.degrees(self.column_spacing_mm / self.radius_mm) or 360.0 / self.columns
+        turns = [self.first_angle_deg + (i % self.columns) * step for i in range(self.channels)]
+        return tuple((turn + 180.0) % 360.0 - 180.0 for turn in turns)
 
     @property
     def channel_labels(self) -> tuple[str, ...]:
@@ -127,12 +183,75 @@ PRESETS: dict[str, Armband] = {
         channels=8,
         rate_hz=200.0,
         spacing_mm=15.0,  # estimate: three bars a pod
+        electrode_mm=(5.0, 10.0),  # estimate
+        electrode_shape="rectangle",
         low_hz=20.0,  # estimate
         high_hz=450.0,  # estimate: recorded spectra (median 54-72 Hz of 100) show that it aliases
         noise_uv=6.0,  # with lsb_uv 1.5 counts RMS: a recorded armband at rest shows 1.4-2.5
         lsb_uv=4.0,  # estimate: Thalmic never published the gain
         bits=8,
         source="Thalmic Myo: 8 channels, 200 Hz, signed 8-bit counts; gain and band estimated from recordings",
+    ),
+    "trigno16": Armband(
+        name="trigno16",
+        channels=16,
+        rate_hz=2000.0,  # what the SDK's EMG port delivers; the sensors' own rates are 1926 or 2148 Hz
+        spacing_mm=10.0,
+        electrode_mm=(1.0, 5.0),
+        electrode_shape="rectangle",
+        low_hz=20.0,
+        high_hz=450.0,
+        noise_uv=0.75,
+        lsb_uv=0.336,  # 22 mV over 16 bits
+        bits=16,
+        source="Delsys Trigno user's guide: bars 5 x 1 mm, 10 mm apart, 20-450 Hz, 22 mV in 16 bits, noise below 0.75 uV; "
+        "sixteen sensors evenly around the forearm",
+    ),
+    "muovi32": Armband(
+        name="muovi32",
+        channels=32,
+        rate_hz=2000.0,
+        montage="monopolar",
+        rows=2,
+        row_spacing_mm=20.0,  # estimate: the probe takes any array of 32
+        electrode_mm=(5.0, 5.0),  # estimate
+        low_hz=10.0,
+        high_hz=500.0,
+        noise_uv=2.0,  # estimate
+        lsb_uv=0.2861,
+        bits=16,
+        source="OT Bioelettronica Muovi: 32 monopolar channels, 2 kHz, int16 of 286.1 nV; two rows of sixteen assumed",
+    ),
+    "gforce8": Armband(
+        name="gforce8",
+        channels=8,
+        rate_hz=1000.0,
+        spacing_mm=15.0,  # estimate: the electrodes of a pod
+        electrode_mm=(5.0, 10.0),  # estimate
+        electrode_shape="rectangle",
+        low_hz=20.0,
+        high_hz=500.0,
+        noise_uv=4.0,  # estimate: one count
+        lsb_uv=4.0,  # estimate: OYMotion gives counts only
+        bits=8,
+        source="OYMotion gForcePro+: 8 channels, 1000 Hz in 8 bits; gain, band and electrodes estimated",
+    ),
+    "hd_grid": Armband(
+        name="hd_grid",
+        channels=64,
+        rate_hz=2000.0,
+        montage="monopolar",
+        rows=8,
+        row_spacing_mm=10.0,
+        column_spacing_mm=10.0,
+        first_angle_deg=-148.0,  # its middle over EDC
+        electrode_mm=(3.0, 3.0),  # estimate
+        low_hz=10.0,
+        high_hz=500.0,
+        noise_uv=2.0,  # estimate
+        lsb_uv=0.2861,
+        bits=16,
+        source="High-density grid for decomposition: 8 x 8 electrodes 10 mm apart over the extensors, amplifier as muovi32",
     ),
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from myoloop.emg.conductor import Conductor
+from myoloop.emg.rate_laws import check_law
 from myoloop.errors import MyoloopError
 
 
@@ -14,8 +16,12 @@ class EmgConfig:
 
     seed: int = 0
     """Who it is: draws unit positions, sizes, velocities and innervation zones."""
+    law: str = "fuglevand"
+    """Recruitment and rate coding: fuglevand (Fuglevand et al. 1993) or deluca (onion skin, De Luca & Hostage 2010)."""
     units_scale: float = 1.0
     """Part of the motor units that are kept (fibres are shared among them); 1: full counts."""
+    conductor: Conductor = Conductor()  # noqa: RUF009 (frozen)
+    """Tissues of the limb: layered cylinder (default) or half space, fat, skin, bone, conductivities."""
     recruitment_range: float = 40.0
     """Threshold of the last unit over that of the first (RR 30-50: Fuglevand et al. 1993)."""
     last_recruited: float = 0.65
@@ -28,8 +34,13 @@ class EmgConfig:
     """Highest rate of the last unit, reached at excitation 1 (10 Hz below the first: Fuglevand 1993)."""
     isi_cov: float = 0.2
     """Standard deviation over mean of the interspike interval (0.1-0.3: Fuglevand 1993; Moritz et al. 2005)."""
+    isi_cov_onset: float = 0.3
+    """The same for a unit just recruited; it falls to isi_cov 0.1 of excitation later (Moritz et al. 2005)."""
     refractory_ms: float = 11.0
     """Shortest interspike interval outside doublets, ms (doublets are 2-10 ms: Bawa & Calancie 1983)."""
+    doublet_probability: float = 0.1
+    """Part of the units recruited by a fast onset that start with a doublet (5 % untrained, 33 % trained: Van Cutsem
+    et al. 1998)."""
     common_drive_cov: float = 0.05
     """Fluctuation of a muscle's excitation that its units share, over its mean (2-6 %: Negro et al. 2009)."""
     size_range: float = 84.0
@@ -48,7 +59,12 @@ class EmgConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if field.name == "law":
+                check_law(value)
+            elif field.name == "conductor":
+                if not isinstance(value, Conductor):
+                    raise MyoloopError(f"EmgConfig: conductor is {value!r}; expected a Conductor (see conductor_from).")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise MyoloopError(f"EmgConfig: {field.name} is {value!r}; expected a number.")
         limits = {
             "units_scale": (0.01, 1.0),
@@ -58,6 +74,8 @@ class EmgConfig:
             "peak_rate_last_hz": (self.min_rate_hz, 80.0),
             "peak_rate_first_hz": (self.peak_rate_last_hz, 80.0),
             "isi_cov": (0.0, 0.5),
+            "isi_cov_onset": (0.0, 0.5),
+            "doublet_probability": (0.0, 1.0),
             "refractory_ms": (1.0, 1000.0 / self.peak_rate_first_hz if self.peak_rate_first_hz else 1.0),
             "common_drive_cov": (0.0, 0.5),
             "size_range": (1.0, 1000.0),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 
 class LowRank(NamedTuple):
@@ -42,3 +45,16 @@ def toeplitz(shapes: np.ndarray, samples: int) -> np.ndarray:
     for s in range(samples):
         out[s, :, s : s + length] = shapes.T
     return out.reshape(samples * rank, -1)
+
+
+def stretch(shapes: np.ndarray, factors: Sequence[float], start: int) -> np.ndarray:
+    """(F, R, L'): the shapes (L, R) as they are when they take `factors` times as long, from sample `start` on."""
+    length, rank = shapes.shape
+    longest = start + math.ceil((length - start) * max(factors)) + 1
+    out = np.zeros((len(factors), rank, longest), np.float32)
+    curve = CubicSpline(np.arange(-1, length + 1), np.pad(shapes.astype(np.float64), ((1, 1), (0, 0))), axis=0)
+    for k, factor in enumerate(factors):
+        at = start + (np.arange(longest) - start) / factor
+        inside = (at > -1) & (at < length)
+        out[k, :, inside] = curve(at[inside])
+    return out

@@ -13,12 +13,10 @@ the state.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,53 +26,27 @@ from myoloop.body.names import FOREARM_MUSCLES, MUSCLES
 from myoloop.emg import filters, motor_units
 from myoloop.emg.accumulate import add_rows
 from myoloop.emg.armband import Armband
-from myoloop.emg.config import EmgConfig
-from myoloop.emg.lowrank import decompose, toeplitz
-from myoloop.emg.motor_units import DRIVE_HOLD, PoolParams, PoolState
-from myoloop.emg.noise import address, normal, uniform
-from myoloop.emg.volume_conductor import compute_muaps, place_units
+from myoloop.emg.circumstances import Circumstances, as_float32, completed, disturbance, no_circumstances
+from myoloop.emg.motor_units import DRIVE_HOLD, PoolState
+from myoloop.emg.noise import address
+from myoloop.emg.params import EmgParams, build_emg, stack_params
 from myoloop.errors import MyoloopError
 
-OPEN_NOISE = 10.0  # noise of a channel without contact over that of a good one (estimate: the input floats)
-OPEN_MAINS_UV = 50.0  # hum that a channel without contact picks up, uV RMS (upper end of the usual 1-50 uV; estimate)
-MAINS_SPREAD = 0.5  # channels pick up mains differently, by this part up or down (unequal impedances; estimate)
-
-
-@flax.struct.dataclass
-class EmgParams:
-    """One person wearing one armband. Arrays may carry a leading axis B: several people (`stack_params`)."""
-
-    pool: PoolParams
-    """Recruitment and rates, (U,) each."""
-    coefficients: Array
-    """(U, C*R) microvolts: how much of each MUAP shape a unit shows on each channel."""
-    shapes: Array
-    """(DRIVE_HOLD*R, DRIVE_HOLD+L-1): the shapes, shifted to each sample of a block."""
-    mains_gain: Array
-    """(C,) pick-up of mains hum, about 1."""
-    muscle: Array
-    """(U,) int32, index of each unit's muscle in FOREARM_MUSCLES."""
-    lowrank_error: Array
-    """(), RMS error of the shared shapes over the RMS of the signal."""
-    band: Armband = flax.struct.field(pytree_node=False)
-    config: EmgConfig = flax.struct.field(pytree_node=False)
-    muap_delay: int = flax.struct.field(pytree_node=False)
-    """Internal samples between a discharge and the first effect of its MUAP (anti-alias filter)."""
-
-    @property
-    def units(self) -> int:
-        """Number of motor units."""
-        return int(self.muscle.shape[-1])
-
-    @property
-    def rank(self) -> int:
-        """Number of MUAP shapes."""
-        return int(self.coefficients.shape[-1]) // self.band.channels
-
-    @property
-    def overhang(self) -> int:
-        """Samples by which a MUAP outlasts the sample of its discharge."""
-        return int(self.shapes.shape[-1]) - DRIVE_HOLD
+__all__ = [
+    "Circumstances",
+    "Discharges",
+    "EmgOutput",
+    "EmgParams",
+    "EmgState",
+    "Spikes",
+    "block_samples",
+    "build_emg",
+    "discharges",
+    "healthy",
+    "init_emg",
+    "stack_params",
+    "synthesise",
+]
 
 
 class EmgState(NamedTuple):
@@ -90,15 +62,6 @@ class EmgState(NamedTuple):
     """(B, C, L-1) microvolts still to come from past discharges."""
     filter: Array
     """(B, C, n) state of the amplifier's band-pass."""
-
-
-class Circumstances(NamedTuple):
-    """What happens to the recording, held for the chunk."""
-
-    mains_uv: Array
-    """(B,) mains hum before the amplifier's filter, microvolts RMS."""
-    contact: Array
-    """(B, C) 1: good contact, 0: electrode off the skin (no EMG, noise and hum)."""
 
 
 class Spikes(NamedTuple):
@@ -130,26 +93,6 @@ class Discharges(NamedTuple):
     """Absolute internal sample index; divide by band.internal_rate_hz for seconds since the start."""
 
 
-def build_emg(band: Armband, config: EmgConfig | None = None) -> EmgParams:
-    """Builds one person's units and their MUAPs at the armband: offline, a few seconds."""
-    config = config or EmgConfig()
-    pool = motor_units.build_pool(config)
-    muaps = compute_muaps(place_units(pool, config, band.radius_mm), band)
-    low = decompose(muaps.waveform, config.lowrank_error)
-    gain = 1.0 + MAINS_SPREAD * np.random.default_rng([config.seed, 50]).uniform(-1, 1, band.channels)
-    return EmgParams(
-        pool=motor_units.pool_params(pool, band.internal_rate_hz),
-        coefficients=jnp.asarray(low.coefficients),
-        shapes=jnp.asarray(toeplitz(low.shapes, DRIVE_HOLD)),
-        mains_gain=jnp.asarray(gain, jnp.float32),
-        band=band,
-        config=config,
-        muscle=jnp.asarray(pool.muscle, jnp.int32),
-        lowrank_error=jnp.float32(low.error),
-        muap_delay=muaps.delay,
-    )
-
-
 def init_emg(params: EmgParams, seeds: int | Sequence[int] | np.ndarray | Array) -> EmgState:
     """A silent start for each seed; equal seeds give equal noise and discharges."""
     key = address(jnp.uint32(params.config.seed & 0xFFFFFFFF), jnp.atleast_1d(jnp.asarray(seeds, jnp.uint32)))
@@ -164,8 +107,8 @@ def init_emg(params: EmgParams, seeds: int | Sequence[int] | np.ndarray | Array)
 
 
 def healthy(params: EmgParams, batch: int) -> Circumstances:
-    """Good contact everywhere and no mains hum."""
-    return Circumstances(jnp.zeros(batch, jnp.float32), jnp.ones((batch, params.band.channels), jnp.float32))
+    """Good contact everywhere and nothing else."""
+    return no_circumstances(batch, params.band.channels)
 
 
 def synthesise(
@@ -191,7 +134,8 @@ def synthesise(
     _check(params, excitation, batch, samples)
     if circumstances is None:
         circumstances = healthy(params, batch)
-    return _synthesise(params, state, jnp.asarray(excitation, jnp.float32), circumstances, samples=int(samples))
+    circumstances = completed(circumstances, batch)
+    return _synthesise(params, state, as_float32(excitation), circumstances, samples=int(samples))
 
 
 def discharges(params: EmgParams, spikes: Spikes, participant: int = 0) -> Discharges:
@@ -200,40 +144,13 @@ def discharges(params: EmgParams, spikes: Spikes, participant: int = 0) -> Disch
     block, nth, unit = np.nonzero(when >= 0)
     sample = when[block, nth, unit].astype(np.int64) + block * block_samples(params.band)
     order = np.argsort(sample, kind="stable")
-    muscles = np.asarray(params.muscle if params.muscle.ndim == 1 else params.muscle[participant])
+    muscles = np.asarray(params.muscle)
     return Discharges(unit[order], muscles[unit[order]], sample[order] + int(spikes.start[participant]))
 
 
 def block_samples(band: Armband) -> int:
     """Internal samples of one block: whole device samples, at most DRIVE_HOLD internal ones."""
     return max(1, DRIVE_HOLD // band.decimation) * band.decimation
-
-
-def stack_params(people: Sequence[EmgParams]) -> EmgParams:
-    """Different people side by side in one batch: same armband model, same number of units in each muscle."""
-    first = people[0]
-    for other in people[1:]:
-        if other.units != first.units or other.band != first.band:
-            raise MyoloopError("People of one batch need the same armband and the same number of motor units.")
-        if dataclasses.replace(other.config, seed=first.config.seed) != first.config:
-            raise MyoloopError("People of one batch need the same EmgConfig but for the seed; these differ.")
-    rank = max(p.rank for p in people)
-    length = max(p.overhang for p in people)
-    same = [_widen(p, rank, length) for p in people]
-    same = [p.replace(config=first.config) for p in same]  # type: ignore[attr-defined]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *same)  # type: ignore[no-any-return]
-
-
-def _widen(params: EmgParams, rank: int, overhang: int) -> EmgParams:
-    """The same person with zero shapes and zero samples added, so that arrays of different people stack."""
-    channels, have = params.band.channels, params.rank
-    rows = np.asarray(params.coefficients).reshape(params.units, channels, have)
-    wide = np.pad(rows, ((0, 0), (0, 0), (0, rank - have))).reshape(params.units, channels * rank)
-    shifted = np.asarray(params.shapes).reshape(DRIVE_HOLD, have, -1)
-    shifted = np.pad(shifted, ((0, 0), (0, rank - have), (0, overhang - params.overhang)))
-    return params.replace(  # type: ignore[attr-defined,no-any-return]
-        coefficients=jnp.asarray(wide), shapes=jnp.asarray(shifted.reshape(DRIVE_HOLD * rank, -1))
-    )
 
 
 def _check(params: EmgParams, excitation: Any, batch: int, samples: int) -> None:
@@ -302,54 +219,76 @@ def _block(
     when, pool = motor_units.discharge(
         params.pool, params.muscle, params.config, rate, state.pool, state.key, state.sample, excitation, samples
     )
-    rows = add_rows(when, params.coefficients, samples)
-    emg = _potentials(params, rows, samples)
+    table, source, share = _templates(params, circumstances, state.key.shape[0])
+    emg = _potentials(params, add_rows(when, table, source, share, samples), circumstances, samples)
     emg = emg + jnp.pad(state.overhang, ((0, 0), (0, 0), (0, samples)))
     raw = emg[..., :samples] * circumstances.contact[..., None]
-    raw = raw + _disturbance(params, state, circumstances, samples)
+    raw = raw + disturbance(
+        band, params.config.mains_hz, params.mains_gain, state.key, state.sample, circumstances, samples
+    )
     block = filters.band_pass(band, samples)
     filtered, filter_state = filters.run_block(block, raw, state.filter)
     chunk = jnp.moveaxis(_quantise(band, filtered[..., :: band.decimation]), 1, 2)
     next_state = EmgState(state.key, state.sample + samples, pool, emg[..., samples:], filter_state)
-    return chunk, jnp.moveaxis(when, 0, 1), next_state
+    return chunk, when, next_state
 
 
-def _potentials(params: EmgParams, rows: Array, samples: int) -> Array:
+def _templates(params: EmgParams, circumstances: Circumstances, batch: int) -> tuple[Array, Array, Array]:
+    """Rows of coefficients (T, C*R), and for each participant where to take them and how to mix them, (B, P)."""
+    turns, units, depth = params.coefficients.shape[-3:]
+    table = params.coefficients.reshape(-1, depth)
+    person = jnp.arange(batch, dtype=jnp.int32) * (turns if params.stacked else 0)
+    if turns == 1:
+        return table, person[:, None] * units, jnp.ones((batch, 1), jnp.float32)
+    assert circumstances.rotation_deg is not None
+    first, last = params.turns_deg[0], params.turns_deg[-1]
+    place = jnp.clip((circumstances.rotation_deg - first) / (last - first), 0.0, 1.0) * (turns - 1)
+    low = jnp.minimum(place.astype(jnp.int32), turns - 2)
+    part = place - low
+    source = (person + low)[:, None] * units + jnp.array([0, units], jnp.int32)
+    return table, source, jnp.stack([1.0 - part, part], axis=1)
+
+
+def _potentials(params: EmgParams, rows: Array, circumstances: Circumstances, samples: int) -> Array:
     """(B, C, samples + overhang) microvolts from the coefficient rows (B, samples, C*R)."""
     channels, rank = params.band.channels, params.rank
     batch = rows.shape[0]
-    shapes = params.shapes[..., : samples * rank, : samples + params.overhang]
     by_channel = jnp.moveaxis(rows.reshape(batch, samples, channels, rank), 2, 1)
     by_channel = by_channel.reshape(batch, channels, samples * rank)
-    return jnp.matmul(by_channel, shapes, precision="highest")
+    fatigue = jnp.clip(circumstances.fatigue, 0.0, 1.0)
+    length = params.shapes.shape[-1] - DRIVE_HOLD + samples
+
+    def rested() -> Array:
+        emg = jnp.matmul(by_channel, params.shapes[..., : samples * rank, :length], precision="highest")
+        return jnp.pad(emg, ((0, 0), (0, 0), (0, samples + params.overhang - length)))
+
+    def tired() -> Array:
+        return jnp.matmul(by_channel, _lengthened(params.stretched, fatigue, samples), precision="highest")
+
+    return jax.lax.cond(jnp.any(fatigue > 0), tired, rested)
 
 
-def _disturbance(params: EmgParams, state: EmgState, circumstances: Circumstances, samples: int) -> Array:
-    """Noise floor and mains hum before the amplifier's filter, (B, C, samples) microvolts."""
-    band = params.band
-    sample = state.sample[:, None, None] + jnp.arange(samples, dtype=jnp.int32)
-    channel = jnp.arange(band.channels, dtype=jnp.int32)[None, :, None]
-    key = state.key[:, None, None]
-    loose = 1.0 - circumstances.contact[..., None]
-    floor = band.noise_uv / filters.noise_gain(band) * (1.0 + (OPEN_NOISE - 1.0) * loose)
-    noise = normal(address(key, jnp.int32(4), channel, sample)) * floor
-    strength = circumstances.mains_uv[:, None, None] + OPEN_MAINS_UV * loose
-    hum = jax.lax.cond(
-        jnp.any(strength > 0),
-        lambda: _hum(params, state, samples) * strength * params.mains_gain[..., :, None],
-        lambda: jnp.zeros_like(noise),
-    )
-    return noise + hum
+def _lengthened(stretched: Array, fatigue: Array, samples: int) -> Array:
+    """The shapes at each participant's fatigue (B,), shifted to each sample: (B, samples*R, samples+L'-1).
 
-
-def _hum(params: EmgParams, state: EmgState, samples: int) -> Array:
-    """Mains hum of RMS 1, (B, 1, samples)."""
-    rate = params.band.internal_rate_hz
-    sample = state.sample[:, None, None] + jnp.arange(samples, dtype=jnp.int32)
-    # Whole periods fit in 10 s: the argument stays small, so float32 keeps the phase for days.
-    phase = params.config.mains_hz * (sample % round(rate * 10)).astype(jnp.float32) / rate
-    start = uniform(address(state.key[:, None, None], jnp.int32(5)))
-    return jnp.sin(2 * jnp.pi * (phase % 1.0 + start)) * jnp.sqrt(2.0)
+    Slower conduction runs the same source past the same electrodes in a longer time, so it stretches every MUAP, and
+    with it the shapes that all MUAPs are made of.
+    """
+    steps, rank, length = stretched.shape[-3:]
+    place = fatigue * (steps - 1)
+    low = jnp.minimum(place.astype(jnp.int32), steps - 2)
+    part = (place - low)[:, None, None]
+    if stretched.ndim == 4:
+        person = jnp.arange(fatigue.shape[0])
+        shapes = (1.0 - part) * stretched[person, low] + part * stretched[person, low + 1]
+    else:
+        shapes = (1.0 - part) * stretched[low] + part * stretched[low + 1]
+    wide = samples + length - 1
+    # One row of zeros between copies shifts each copy by one sample: reshape a (wide + 1)-periodic array.
+    padded = jnp.pad(shapes, ((0, 0), (0, 0), (0, samples)))
+    ramp = jnp.tile(padded, (1, 1, samples))[..., : samples * wide]
+    shifted = ramp.reshape(-1, rank, samples, wide)
+    return jnp.moveaxis(shifted, 2, 1).reshape(-1, samples * rank, wide)
 
 
 def _quantise(band: Armband, microvolts: Array) -> Array:

@@ -1,0 +1,239 @@
+"""Conditions of the person and of the recording, by name, each of a strength from 0 (healthy) to 1; they compose.
+
+A condition of the motor units changes the person, offline:
+
+    params = apply_conditions(build_emg(band), {"als": 0.6, "ageing": 1.0})
+
+What comes and goes during a run is held in two small pytrees: `Circumstances` (the recording and the muscle fibres, for
+synthesise) and `Disorder` (the drive, for `disordered`, before body and EMG alike, so that a tremor moves the hand too):
+
+    circumstances, disorder = set_condition(band, circumstances, disorder, "parkinsonian_tremor", 0.8)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from myoloop.body.names import FOREARM_MUSCLES, MUSCLES
+from myoloop.emg.armband import Armband
+from myoloop.emg.circumstances import Circumstances, completed
+from myoloop.emg.noise import address, uniform
+from myoloop.emg.params import EmgParams
+from myoloop.emg.rate_laws import NEVER, TICKS
+from myoloop.errors import MyoloopError, unknown_name
+
+FLEXORS = ("FCR", "FCU", "PL", "PT", "PQ", "FDS5", "FDS4", "FDS3", "FDS2", "FDP5", "FDP4", "FDP3", "FDP2", "FPL")
+"""Forearm muscles of the volar side; the other twelve are their antagonists."""
+
+AGEING_LOSS = 0.4  # of the units (Gilmore et al. 2017, McNeil et al. 2005: about 40 % fewer in the eighth decade)
+AGEING_GROWTH = 0.5  # of the MUAPs that remain (same)
+ALS_LOSS = 0.7  # of the units at strength 1 (clinical series reach this within two years; estimate)
+ALS_ADOPTED = (
+    0.7  # of lost units whose fibres a neighbour takes over (collateral sprouting keeps up to this loss; estimate)
+)
+ALS_MOST_ADOPTED = 5  # units that one survivor can adopt (territories grow to about this: Wohlfart 1957; estimate)
+ALS_FASCICULATING = 0.1  # of the units that remain (estimate)
+ALS_FASCICULATION_HZ = (0.1, 1.0)  # rate of one of them (de Carvalho & Swash 2013: irregular, seconds apart)
+STROKE_RATE_LOSS = 0.4  # of the peak rate (Gemperline et al. 1995, Hu et al. 2012: lower and flatter rates)
+STROKE_COMPRESSION = 0.5  # of the range of thresholds (Hu et al. 2015: recruitment compressed to low forces)
+STROKE_CO_CONTRACTION = 0.4  # of the antagonists' mean excitation that a muscle gets as well (estimate)
+PARKINSON_HZ = (4.0, 6.0)  # rest tremor (Deuschl et al. 1998)
+PARKINSON_DRIVE = 0.3  # excitation at the peak of a burst (estimate)
+PARKINSON_CALM = 0.1  # mean excitation at which voluntary action has halved the rest tremor (estimate)
+ESSENTIAL_HZ = (4.0, 12.0)  # action tremor (Deuschl et al. 1998)
+ESSENTIAL_DEPTH = 0.8  # of the muscle's own excitation that swings (estimate)
+MAINS_UV = 50.0  # microvolts RMS: the upper end of what surface recordings see (1-50)
+ARTEFACT_UV = 500.0  # microvolts RMS before the filter: a cable that moves (estimate)
+ECG_UV = 20.0  # R wave at a forearm pair (estimate: mV at the chest, tens of microvolts at one arm)
+
+
+class Disorder(NamedTuple):
+    """What is wrong with the drive, (B,) strengths 0..1 each."""
+
+    parkinsonian_tremor: Array
+    essential_tremor: Array
+    co_contraction: Array
+
+
+def no_disorder(batch: int) -> Disorder:
+    """A healthy drive."""
+    return Disorder(*[np.zeros(batch, np.float32) for _ in Disorder._fields])  # type: ignore[arg-type]
+
+
+def disordered(disorder: Disorder, excitation: Array, key: Array, time: Array) -> Array:
+    """The excitations that reach the muscles.
+
+    Rest tremor: bursts of 4-6 Hz, flexors and extensors in turn, fading with voluntary action; action tremor: each
+    muscle's own excitation swings; co-contraction: the antagonists come along.
+
+    Args: excitation: (B, 39), 0..1. key: (B,) uint32, `EmgState.key`: everybody has a frequency of his own. time:
+    seconds, () or (B,).
+
+    Returns: (B, 39), within 0..1; exactly the excitation where all strengths are 0.
+    """
+    side = jnp.asarray(_SIDE)
+    flexors, extensors = jnp.maximum(side, 0.0), jnp.maximum(-side, 0.0)
+    effort = (excitation * jnp.abs(side)).sum(1, keepdims=True) / jnp.abs(side).sum()
+    calm = 1.0 / (1.0 + effort / PARKINSON_CALM)
+    swing = jnp.sin(2 * jnp.pi * _phase(PARKINSON_HZ, key, time, 30))[:, None]
+    burst = jnp.maximum(swing * side, 0.0) * PARKINSON_DRIVE * calm
+    action = jnp.sin(2 * jnp.pi * _phase(ESSENTIAL_HZ, key, time, 32))[:, None] * ESSENTIAL_DEPTH * jnp.abs(side)
+    mean_flexor = (excitation * flexors).sum(1, keepdims=True) / flexors.sum()
+    mean_extensor = (excitation * extensors).sum(1, keepdims=True) / extensors.sum()
+    along = STROKE_CO_CONTRACTION * (flexors * mean_extensor + extensors * mean_flexor)
+    out = excitation * (1.0 + jnp.asarray(disorder.essential_tremor)[:, None] * action)
+    out = out + jnp.asarray(disorder.parkinsonian_tremor)[:, None] * burst
+    out = out + jnp.asarray(disorder.co_contraction)[:, None] * along
+    return jnp.clip(out, 0.0, 1.0)
+
+
+def _phase(band_hz: tuple[float, float], key: Array, time: Array, place: int) -> Array:
+    """Cycles, (B,): a frequency within the band, in 60ths of a hertz so that a minute holds whole cycles."""
+    low, high = (round(60 * hz) for hz in band_hz)
+    hz = (low + jnp.floor(uniform(address(key, jnp.int32(place))) * (high - low + 1))) / 60.0
+    return (jnp.asarray(time, jnp.float32) % 60.0) * hz + uniform(address(key, jnp.int32(place + 1)))
+
+
+_SIDE = np.array(
+    [0.0 if m not in FOREARM_MUSCLES else 1.0 if m in FLEXORS else -1.0 for m in MUSCLES], np.float32
+)  # +1 flexor, -1 extensor, 0 intrinsic
+
+
+def apply_conditions(params: EmgParams, conditions: Mapping[str, float]) -> EmgParams:
+    """One person (not stacked) with conditions of the motor units, in the order given.
+
+    Raises MyoloopError: unknown name (did you mean), strength outside 0..1.
+    """
+    for name, strength in conditions.items():
+        if name not in PERSON_CONDITIONS:
+            raise unknown_name("condition of the motor units", name, PERSON_CONDITIONS)
+        _check_strength(name, strength)
+        params = PERSON_CONDITIONS[name](params, float(strength))
+    return params
+
+
+def ageing(params: EmgParams, strength: float) -> EmgParams:
+    """Fewer units, those that remain larger (sprouting)."""
+    lost = _lost(params, AGEING_LOSS * strength, 101)
+    rows = np.asarray(params.coefficients) * np.where(lost, 0.0, 1.0 + AGEING_GROWTH * strength)[None, :, None]
+    return _without(params, lost, rows)
+
+
+def als(params: EmgParams, strength: float) -> EmgParams:
+    """Units are lost; neighbours take over many of their fibres (giant MUAPs); some units fire on their own."""
+    lost = _lost(params, ALS_LOSS * strength, 102)
+    rng = np.random.default_rng([params.config.seed, 103])
+    adopted = lost & (rng.uniform(size=lost.size) < ALS_ADOPTED)
+    old = np.asarray(params.coefficients)
+    rows = np.where(lost[None, :, None], 0.0, old)
+    muscle = np.asarray(params.muscle)
+    for m in range(len(FOREARM_MUSCLES)):
+        alive, gone = np.nonzero(~lost & (muscle == m))[0], np.nonzero(adopted & (muscle == m))[0]
+        room = np.full(alive.size, ALS_MOST_ADOPTED)
+        here = len(old) // 2  # the template of no rotation
+        unit = old[here] / np.maximum(np.linalg.norm(old[here], axis=1, keepdims=True), 1e-12)
+        like = unit[gone] @ unit[alive].T  # units side by side look alike at the electrodes
+        for row, of in zip(like, gone, strict=True):
+            parent = int(np.argmax(np.where(room > 0, row, -2.0)))
+            if room[parent] > 0:
+                room[parent] -= 1
+                rows[:, alive[parent]] += old[:, of]
+    twitching = ~lost & (rng.uniform(size=lost.size) < ALS_FASCICULATING * strength)
+    hz = rng.uniform(*ALS_FASCICULATION_HZ, lost.size)
+    idle = np.where(twitching, np.round(hz * TICKS / params.band.internal_rate_hz), 0)
+    params = _without(params, lost, rows)
+    return params.replace(pool=params.pool._replace(idle_ticks=jnp.asarray(idle, jnp.int32)))  # type: ignore
+
+
+def stroke(params: EmgParams, strength: float) -> EmgParams:
+    """Lower peak rates and thresholds pressed together; `co_contraction` is its part during the run."""
+    pool = params.pool
+    threshold, muscle = np.asarray(pool.threshold), np.asarray(params.muscle)
+    first = np.array([threshold[muscle == m].min(initial=NEVER) for m in range(len(FOREARM_MUSCLES))])[muscle]
+    pressed = np.round(first + (threshold - first) * (1.0 - STROKE_COMPRESSION * strength))
+    keep = 1.0 - STROKE_RATE_LOSS * strength
+    peak = np.maximum(np.round(np.asarray(pool.peak_ticks) * keep), np.asarray(pool.min_ticks))
+    gain = np.round(np.asarray(pool.gain) * keep)
+    columns = (np.where(threshold >= NEVER, NEVER, pressed), gain, pool.min_ticks, peak, pool.idle_ticks)
+    return params.replace(pool=type(pool)(*[jnp.asarray(c, jnp.int32) for c in columns]))  # type: ignore
+
+
+PERSON_CONDITIONS: dict[str, Callable[[EmgParams, float], EmgParams]] = {"ageing": ageing, "als": als, "stroke": stroke}
+"""Conditions of the motor units: functions of (params, strength)."""
+
+RUN_CONDITIONS = (*Disorder._fields, "fatigue", "mains_hum", "motion_artefact", "ecg", "rotation")
+"""Conditions that come and go during a run; also lost_contact:<channel label>."""
+
+
+def set_condition(
+    band: Armband,
+    circumstances: Circumstances,
+    disorder: Disorder,
+    name: str,
+    strength: float,
+    most_turn_deg: float = 0.0,
+) -> tuple[Circumstances, Disorder]:
+    """Both with one run-time condition changed for everybody.
+
+    Args: strength: 0..1; of rotation, the part of `most_turn_deg`.
+
+    Raises MyoloopError: unknown name (did you mean), strength outside 0..1.
+    """
+    known = [*RUN_CONDITIONS, *(f"lost_contact:{label}" for label in band.channel_labels)]
+    if name not in known:
+        raise unknown_name("condition", name, known)
+    _check_strength(name, strength)
+    batch = int(np.shape(circumstances.mains_uv)[0])
+    circumstances = completed(circumstances, batch)
+
+    def every(value: float) -> np.ndarray:
+        return np.full(batch, value, np.float32)
+
+    if name in Disorder._fields:
+        return circumstances, disorder._replace(**{name: every(strength)})  # type: ignore[arg-type]
+    if name.startswith("lost_contact:"):
+        contact = np.array(circumstances.contact)
+        contact[:, band.channel_labels.index(name.split(":", 1)[1])] = 1.0 - strength
+        return circumstances._replace(contact=contact), disorder  # type: ignore[arg-type]
+    field, most = {
+        "fatigue": ("fatigue", 1.0),
+        "mains_hum": ("mains_uv", MAINS_UV),
+        "motion_artefact": ("artefact_uv", ARTEFACT_UV),
+        "ecg": ("ecg_uv", ECG_UV),
+        "rotation": ("rotation_deg", most_turn_deg),
+    }[name]
+    if name == "rotation" and most_turn_deg == 0.0:
+        raise MyoloopError("rotation: this EMG was built without templates for a turned armband.")
+    return circumstances._replace(**{field: every(most * strength)}), disorder  # type: ignore[arg-type]
+
+
+def _check_strength(name: str, strength: float) -> None:
+    if isinstance(strength, bool) or not isinstance(strength, int | float | np.floating) or not 0 <= strength <= 1:
+        shown = f"{strength:g}" if isinstance(strength, float) else repr(strength)
+        raise MyoloopError(f"strength of {name} is {shown}: expected 0 to 1.")
+
+
+def _lost(params: EmgParams, part: float, place: int) -> np.ndarray:
+    """(U,) which units are lost: at most all but one of each muscle. More strength adds to the same units."""
+    muscle = np.asarray(params.muscle)
+    alive = np.asarray(params.pool.threshold) < NEVER
+    order = np.random.default_rng([params.config.seed, place]).uniform(size=muscle.size)
+    lost = ~alive
+    for m in range(len(FOREARM_MUSCLES)):
+        own = np.nonzero(alive & (muscle == m))[0]
+        count = min(round(part * own.size), own.size - 1)
+        lost[own[np.argsort(order[own])[: max(count, 0)]]] = True
+    return lost
+
+
+def _without(params: EmgParams, lost: np.ndarray, rows: np.ndarray) -> EmgParams:
+    """The person with these coefficients, in which lost units never discharge."""
+    threshold = np.where(lost, NEVER, np.asarray(params.pool.threshold))
+    idle = np.where(lost, 0, np.asarray(params.pool.idle_ticks))
+    pool = params.pool._replace(threshold=jnp.asarray(threshold, jnp.int32), idle_ticks=jnp.asarray(idle, jnp.int32))
+    return params.replace(pool=pool, coefficients=jnp.asarray(rows, jnp.float32))  # type: ignore

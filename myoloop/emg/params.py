@@ -1,0 +1,178 @@
+"""One person wearing one armband, as arrays: built offline, stacked to put different people side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from myoloop.body.names import FOREARM_MUSCLES
+from myoloop.emg import motor_units
+from myoloop.emg.armband import Armband
+from myoloop.emg.config import EmgConfig
+from myoloop.emg.lowrank import decompose, stretch, toeplitz
+from myoloop.emg.motor_units import DRIVE_HOLD
+from myoloop.emg.placement import turn
+from myoloop.emg.rate_laws import NEVER, PoolParams
+from myoloop.emg.volume_conductor import compute_muaps, place_units, ring_muaps
+from myoloop.errors import MyoloopError
+
+MAINS_SPREAD = 0.5  # channels pick up mains differently, by this part up or down (unequal impedances; estimate)
+FATIGUE_STRETCH = 115.0 / 60.0  # MUAPs last so much longer when the mean frequency has fallen from 115 to 60 Hz
+FATIGUE_STRETCHES = tuple(np.linspace(1.0, FATIGUE_STRETCH, 6))  # shapes between them are interpolated
+_PLACEMENT = ("radius_mm", "level", "first_angle_deg")  # fields of Armband in which people of a batch may differ
+_SHARED = (
+    "law",
+    "isi_cov",
+    "isi_cov_onset",
+    "refractory_ms",
+    "doublet_probability",
+    "common_drive_cov",
+    "mains_hz",
+    "peak_rate_first_hz",
+)  # fields of EmgConfig in which they may not: the step reads them
+
+
+@flax.struct.dataclass
+class EmgParams:
+    """One person wearing one armband. Arrays may carry a leading axis B: several people (`stack_params`)."""
+
+    pool: PoolParams
+    """Recruitment and rates, (U,) each."""
+    coefficients: Array
+    """(K, U, C*R) microvolts: how much of each MUAP shape a unit shows on each channel, for K turns of the armband."""
+    shapes: Array
+    """(DRIVE_HOLD*R, DRIVE_HOLD+L-1): the shapes, shifted to each sample of a block."""
+    stretched: Array
+    """(F, R, L'): the shapes as fatigue lengthens them, stretch 1 to FATIGUE_STRETCH in equal steps."""
+    mains_gain: Array
+    """(C,) pick-up of mains hum, about 1."""
+    muscle: Array
+    """(U,) int32, index of each unit's muscle in FOREARM_MUSCLES; the same for all people of a batch."""
+    lowrank_error: Array
+    """(), RMS error of the shared shapes over the RMS of the signal."""
+    band: Armband = flax.struct.field(pytree_node=False)
+    config: EmgConfig = flax.struct.field(pytree_node=False)
+    muap_delay: int = flax.struct.field(pytree_node=False)
+    """Internal samples between a discharge and the first effect of its MUAP (anti-alias filter)."""
+    turns_deg: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.0,))
+    """Turns of the armband that the K templates stand for, degrees, evenly spaced."""
+
+    @property
+    def units(self) -> int:
+        """Number of motor units."""
+        return int(self.muscle.shape[-1])
+
+    @property
+    def rank(self) -> int:
+        """Number of MUAP shapes."""
+        return int(self.coefficients.shape[-1]) // self.band.channels
+
+    @property
+    def overhang(self) -> int:
+        """Samples by which a MUAP may outlast the sample of its discharge."""
+        return int(self.stretched.shape[-1]) - 1
+
+    @property
+    def stacked(self) -> bool:
+        """Different people side by side."""
+        return bool(self.coefficients.ndim == 4)
+
+
+def build_emg(band: Armband, config: EmgConfig | None = None, turns_deg: Sequence[float] = (0.0,)) -> EmgParams:
+    """Builds one person's units and their MUAPs at the armband: offline, a few seconds.
+
+    Args: turns_deg: evenly spaced rotations of the armband, increasing, between which `Circumstances.rotation_deg` may
+    turn it during a run; one: it stays where it is. Steps of 6 degrees or less keep the interpolation close. Two or more
+    double the work per discharge.
+
+    Raises MyoloopError for turns that are not evenly spaced.
+    """
+    config = config or EmgConfig()
+    turns = tuple(float(t) for t in turns_deg)
+    steps = np.diff(turns)
+    if not turns or (steps <= 0).any() or np.ptp(steps if steps.size else [0.0]) > 1e-6:
+        raise MyoloopError(f"turns_deg is {turns}: expected rotations in increasing, equal steps.")
+    pool = motor_units.build_pool(config)
+    units = place_units(pool, config, band.radius_mm)
+    if turns == (0.0,):
+        muaps = compute_muaps(units, band, config.conductor)
+        low = decompose(muaps.waveform, config.lowrank_error)
+        rows = jnp.asarray(low.coefficients[None])
+    else:
+        muaps = ring_muaps(units, band, config.conductor)
+        low = decompose(muaps.waveform, config.lowrank_error)
+        rows = jnp.stack([turn(jnp.asarray(low.coefficients), band, jnp.float32(t)) for t in turns])
+    gain = 1.0 + MAINS_SPREAD * np.random.default_rng([config.seed, 50]).uniform(-1, 1, band.channels)
+    return EmgParams(
+        pool=motor_units.pool_params(pool, band.internal_rate_hz),
+        coefficients=rows,
+        shapes=jnp.asarray(toeplitz(low.shapes, DRIVE_HOLD)),
+        stretched=jnp.asarray(stretch(low.shapes, FATIGUE_STRETCHES, muaps.delay)),
+        mains_gain=jnp.asarray(gain, jnp.float32),
+        band=band,
+        config=config,
+        muscle=jnp.asarray(pool.muscle, jnp.int32),
+        lowrank_error=jnp.float32(low.error),
+        muap_delay=muaps.delay,
+        turns_deg=turns,
+    )
+
+
+def stack_params(people: Sequence[EmgParams]) -> EmgParams:
+    """Different people side by side in one batch: same armband model, own units.
+
+    Where they differ in the number of units of a muscle, the smaller pools are filled up with units that never discharge.
+    """
+    first = people[0]
+    for other in people[1:]:
+        same_device = dataclasses.replace(other.band, **{n: getattr(first.band, n) for n in _PLACEMENT}) == first.band
+        if not same_device or other.muap_delay != first.muap_delay:
+            raise MyoloopError(
+                "People of one batch need the same armband model; these differ in more than its placement."
+            )
+        if other.turns_deg != first.turns_deg:
+            raise MyoloopError("People of one batch need templates for the same turns of the armband.")
+        differ = [n for n in _SHARED if getattr(other.config, n) != getattr(first.config, n)]
+        if differ:
+            raise MyoloopError(f"People of one batch need the same {', '.join(differ)} in EmgConfig; these differ.")
+    counts = np.max([np.bincount(np.asarray(p.muscle), minlength=len(FOREARM_MUSCLES)) for p in people], axis=0)
+    rank = max(p.rank for p in people)
+    length = max(int(p.shapes.shape[-1]) for p in people)
+    longest = max(int(p.stretched.shape[-1]) for p in people)
+    same = [_widen(p, counts, rank, length, longest) for p in people]
+    same = [p.replace(config=first.config, band=first.band) for p in same]  # type: ignore[attr-defined]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *same)
+    return stacked.replace(muscle=same[0].muscle)  # type: ignore[no-any-return]
+
+
+def _widen(params: EmgParams, counts: np.ndarray, rank: int, length: int, longest: int) -> EmgParams:
+    """The same person with silent units, zero shapes and zero samples added, so that different people stack."""
+    channels, have, muscle = params.band.channels, params.rank, np.asarray(params.muscle)
+    order = np.concatenate([_padded(np.nonzero(muscle == m)[0], n) for m, n in enumerate(counts)])
+    real = order >= 0
+    rows = np.asarray(params.coefficients)[:, order] * real[None, :, None]
+    rows = np.pad(rows.reshape(*rows.shape[:2], channels, have), ((0, 0), (0, 0), (0, 0), (0, rank - have)))
+    columns = [np.where(real, np.asarray(column)[order], 0) for column in params.pool]
+    columns[0] = np.where(real, columns[0], NEVER)
+    shifted = np.asarray(params.shapes).reshape(DRIVE_HOLD, have, -1)
+    shifted = np.pad(shifted, ((0, 0), (0, rank - have), (0, length - shifted.shape[-1])))
+    stretched = np.asarray(params.stretched)
+    stretched = np.pad(stretched, ((0, 0), (0, rank - have), (0, longest - stretched.shape[-1])))
+    return params.replace(  # type: ignore[attr-defined,no-any-return]
+        pool=PoolParams(*[jnp.asarray(column, jnp.int32) for column in columns]),
+        coefficients=jnp.asarray(rows.reshape(rows.shape[0], -1, channels * rank)),
+        shapes=jnp.asarray(shifted.reshape(DRIVE_HOLD * rank, -1)),
+        stretched=jnp.asarray(stretched),
+        muscle=jnp.asarray(np.repeat(np.arange(counts.size), counts), jnp.int32),
+    )
+
+
+def _padded(units: np.ndarray, count: int) -> np.ndarray:
+    """Unit indices filled up to `count` with -1."""
+    return np.pad(units, (0, count - units.size), constant_values=-1)
