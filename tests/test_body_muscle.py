@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from myoloop.body.model import load_hand
-from myoloop.body.muscle import activation_rate, muscle_force, muscle_parameters
+from myoloop.body.muscle import muscle_force, muscle_parameters
 
 
 def test_gain_and_passive_force_equal_mujocos():
@@ -24,16 +24,3 @@ def test_gain_and_passive_force_equal_mujocos():
             bias = mujoco.mju_muscleBias(length[i], span, strength, model.actuator_biasprm[i, :9])
             np.testing.assert_allclose(got.gain[i], -gain, rtol=1e-4, atol=2e-3)
             np.testing.assert_allclose(got.passive[i], -bias, rtol=1e-4, atol=2e-3)
-
-
-def test_activation_dynamics_equal_mujocos():
-    model = load_hand().model
-    p = muscle_parameters(model)
-    rng = np.random.default_rng(0)
-    activation, excitation = rng.random((20, model.nu)), rng.random((20, model.nu))
-    got = activation_rate(p, activation, excitation)
-    for row in range(20):
-        for i in range(model.nu):
-            prm = model.actuator_dynprm[i, :3]
-            want = mujoco.mju_muscleDynamics(excitation[row, i], activation[row, i], prm)
-            np.testing.assert_allclose(got[row, i], want, rtol=1e-4, atol=1e-3)

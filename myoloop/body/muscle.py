@@ -1,4 +1,4 @@
-"""MuJoCo's muscle model in JAX: force from length, velocity and activation (MuJoCo manual, "Muscle actuators").
+"""MuJoCo's muscle model in JAX: force from length and velocity (MuJoCo manual, "Muscle actuators").
 
     force = gain(length, velocity) * activation + passive(length)
 
@@ -38,10 +38,6 @@ class MuscleParameters:
     """Passive force at `longest`, in units of peak force (fpmax)."""
     eccentric_force: jax.Array
     """Active force when lengthening fast, in units of peak force (fvmax)."""
-    rise: jax.Array
-    """Time constant of activation, s."""
-    fall: jax.Array
-    """Time constant of deactivation, s."""
 
 
 class MuscleForce(NamedTuple):
@@ -68,8 +64,6 @@ def muscle_parameters(model: mujoco.MjModel) -> MuscleParameters:
         speed=speed,
         passive_force=passive,
         eccentric_force=eccentric,
-        rise=model.actuator_dynprm[:, 0],
-        fall=model.actuator_dynprm[:, 1],
     )
     return MuscleParameters(**{name: jnp.asarray(value, jnp.float32) for name, value in values.items()})
 
@@ -80,13 +74,6 @@ def muscle_force(p: MuscleParameters, length: jax.Array, velocity: jax.Array) ->
     rate = velocity / (p.optimal_length * p.speed)
     gain = p.peak_force * _force_length(p, stretch) * _force_velocity(p, rate)
     return MuscleForce(gain, p.peak_force * _passive(p, stretch))
-
-
-def activation_rate(p: MuscleParameters, activation: jax.Array, excitation: jax.Array) -> jax.Array:
-    """Time derivative of activation (..., muscles), 1/s: first order, faster up than down (Millard 2013)."""
-    level = 0.5 + 1.5 * jnp.clip(activation, 0.0, 1.0)
-    change = jnp.clip(excitation, 0.0, 1.0) - activation
-    return change / jnp.where(change > 0, p.rise * level, p.fall / level)
 
 
 def _force_length(p: MuscleParameters, stretch: jax.Array) -> jax.Array:

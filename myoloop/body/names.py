@@ -30,9 +30,6 @@ JOINTS = (
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 
-FINGER_JOINTS = ((3, 4, 5, 6), (7, 8, 9, 10), (11, 12, 13, 14), (15, 16, 17, 18), (19, 20, 21, 22))
-"""Indexes into JOINTS of every finger's four joints, thumb to little."""
-
 FLEXION_JOINTS = ((3, 5, 6), (7, 9, 10), (11, 13, 14), (15, 17, 18), (19, 21, 22))
 """Indexes into JOINTS of every finger's three flexion joints, from the palm to the tip."""
 

@@ -204,8 +204,8 @@ PRESETS: dict[str, Armband] = {
         noise_uv=0.75,
         lsb_uv=0.336,  # 22 mV over 16 bits
         bits=16,
-        source="Delsys Trigno user's guide: bars 5 x 1 mm, 10 mm apart, 20-450 Hz, 22 mV in 16 bits, noise below 0.75 uV; "
-        "sixteen sensors evenly around the forearm",
+        source="Delsys: 20-450 Hz, 22 mV in 16 bits from the guide of a sister sensor; bars 5 x 1 mm, 10 mm apart, and noise "
+        "below 0.75 uV quoted from memory; sixteen sensors evenly around the forearm",
     ),
     "muovi32": Armband(
         name="muovi32",
