@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+import yaml
 from tyro.extras import SubcommandApp
 
 from myoloop.errors import MyoloopError
@@ -22,8 +23,18 @@ decoder whose predictions come back. `myoloop run` does it all; `myoloop COMMAND
 File = Annotated[Path, tyro.conf.Positional]
 
 
-def _overrides(duration: float | None, seed: int | None, ros: bool | None, decoder: bool) -> dict[str, Any]:
+def _overrides(
+    duration: float | None, seed: int | None, ros: bool | None, decoder: bool, assigned: tuple[str, ...] = ()
+) -> dict[str, Any]:
     changes: dict[str, Any] = {}
+    for assignment in assigned:
+        key, equals, value = assignment.partition("=")
+        if not key or not equals:
+            raise MyoloopError(f"--set {assignment}: expected KEY=VALUE, e.g. --set participant.policy=baseline.")
+        try:
+            changes[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise MyoloopError(f"--set {assignment}: the value is not readable as YAML.") from error
     if duration is not None:
         changes["duration_s"] = duration
     if seed is not None:
@@ -43,6 +54,9 @@ def run(
     seed: int | None = None,
     ros: bool | None = None,
     decoder: Annotated[bool, tyro.conf.FlagCreatePairsOff] = True,
+    assigned: Annotated[
+        tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE"), tyro.conf.UseAppendAction
+    ] = (),
     runs: Path = Path("runs"),
 ) -> None:
     """Run an experiment: start its processes, watch them, write a run folder with a report.
@@ -55,12 +69,13 @@ def run(
       seed: of motor unit discharges and noise, instead of the file's.
       ros: run ROS 2 nodes, or plain processes, whatever the file says.
       decoder: leave the decoder out: bring your own, or watch the open loop.
+      assigned: any key of the experiment file, by its dotted name, instead of the file's; may be given several times.
       runs: folder for run folders.
     """
     from myoloop.experiment import load_experiment
     from myoloop.session import Session
 
-    _finish(Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder)), runs))
+    _finish(Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder, assigned)), runs))
 
 
 @app.command

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from myoloop.assets import find_file
+from myoloop.body import PHYSICS_DT
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError, unknown_name
-
-PHYSICS_DT = 0.002
-"""Step of the physics, seconds: MyoHand's own."""
 
 
 class Settings(BaseModel):
@@ -26,19 +24,39 @@ class Settings(BaseModel):
 class ReferenceSettings(Settings):
     """The motion asked for."""
 
-    kind: Literal["discrete", "continuous"] = Field(
-        "discrete", description="discrete: the fingers switch between extended and flexed; continuous: sinusoids"
+    kind: Literal["discrete", "continuous", "file"] = Field(
+        "discrete",
+        description="discrete: the fingers switch between extended and flexed; continuous: sinusoids; file: recorded "
+        "joint angles",
     )
     seed: int = Field(
         1_000_001, ge=0, description="which reference; seeds from 1000000 on are held out: never trained on"
     )
+    path: str | None = Field(
+        None, description="kind file: CSV or NPZ of joint angles, relative to the experiment file or the installation"
+    )
+    at_end: Literal["loop", "hold"] = Field(
+        "loop", description="kind file: go back to the first posture and begin again, or stay in the last one"
+    )
+    clip_deg: float = Field(
+        5.0,
+        ge=0,
+        le=30,
+        description="kind file: how far beyond a joint's range an angle is clipped, not refused, degrees",
+    )
+
+    @model_validator(mode="after")
+    def _file_and_path_go_together(self) -> ReferenceSettings:
+        if (self.kind == "file") != (self.path is not None):
+            raise ValueError("kind 'file' needs a path, and a path needs kind 'file'")
+        return self
 
 
 class ParticipantSettings(Settings):
     """One virtual user: who it is, what it wears, what it is asked to do."""
 
     id: str = Field("myo", description="prefix of its LSL streams and its ROS namespace")
-    engine: Literal["mujoco"] = Field("mujoco", description="who integrates the physics")
+    engine: Literal["mujoco", "mjx", "warp"] = Field("mujoco", description="who integrates the physics")
     policy: Literal["baseline"] = Field("baseline", description="who drives the muscles")
     person: int = Field(0, ge=0, description="seed of the anatomy: motor units, fibres, electrode placement")
     armband: str | dict[str, Any] = Field(
@@ -87,7 +105,7 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
       overrides: dotted keys to values that replace the file's, e.g. {"duration_s": 5, "participant.id": "p2"}.
 
     Returns:
-      The experiment; `decoder.model` is absolute.
+      The experiment; `decoder.model` and `participant.reference.path` are absolute.
 
     Raises:
       MyoloopError: the file is missing, is not YAML, or holds an unknown key or a value out of range.
@@ -103,6 +121,12 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
     for key, value in (overrides or {}).items():
         _set_dotted(raw, key, value)
     experiment = _validate(raw, str(path))
+    reference = experiment.participant.reference
+    if reference.path is not None:
+        motion = find_file(reference.path, beside=file.parent, kind="participant.reference.path")
+        reference = reference.model_copy(update={"path": str(motion)})
+        me = experiment.participant.model_copy(update={"reference": reference})
+        experiment = experiment.model_copy(update={"participant": me})
     decoder = experiment.decoder
     if decoder is not None and decoder.kind == "onnx":
         if not decoder.model:

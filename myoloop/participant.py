@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from myoloop.body.engine import BodyState, MujocoEngine
+from myoloop.body.engine import BodyState
+from myoloop.body.engines import make_engine
 from myoloop.body.model import load_hand
 from myoloop.emg.armband import Armband, armband
 from myoloop.emg.conditions import disordered, no_disorder, set_condition
@@ -18,7 +19,7 @@ from myoloop.emg.config import EmgConfig
 from myoloop.emg.synthesis import Discharges, Spikes, build_emg, discharges, healthy, init_emg, synthesise
 from myoloop.errors import MyoloopError
 from myoloop.policy.baseline import BaselineConfig, baseline_excitation, make_baseline
-from myoloop.task.reference import ReferenceConfig, hold, make_reference, motion, release
+from myoloop.task.reference import PlayableConfig, ReferenceConfig, hold, make_reference, motion, release
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class ParticipantConfig:
 
     armband: Armband = field(default_factory=lambda: armband("semg_rd16"))
     """the EMG device they wear"""
-    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
-    """the motion asked for; each participant of a batch gets a different one"""
+    reference: PlayableConfig = field(default_factory=ReferenceConfig)
+    """the motion asked for, by templates or from a file; each participant of a batch gets a different one"""
     person: int = 0
     """seed of the anatomy: motor units, fibres"""
     control_hz: float = 50.0
     """control steps per second"""
+    engine: str = "mujoco"
+    """who integrates the physics: `mujoco`, `mjx` or `warp`"""
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     """the controller that drives the muscles"""
 
@@ -50,10 +53,12 @@ class Act(NamedTuple):
     """(B, 5) labels asked for, 1 = flexed"""
     reference: np.ndarray
     """(B, 5) flexion asked for, 0..1"""
+    wanted: np.ndarray
+    """(B, 23) joint angles asked for, rad"""
 
 
 class Participants:
-    """B participants stepped together: engine `mujoco`, everything else in one jitted call.
+    """B participants stepped together: the engine, and everything else in one jitted call.
 
     A step is `act` (what to do, and the EMG of doing it) followed by `move` (the body does it); live sessions send the
     EMG between the two.
@@ -70,10 +75,11 @@ class Participants:
         Args:
           config: see `ParticipantConfig`.
           participants: B.
-          threads: for the physics; 0: all cores.
+          threads: for the physics of engine `mujoco`; 0: all cores.
 
         Raises:
-          MyoloopError: the armband gives no whole number of samples a control step.
+          MyoloopError: the armband gives no whole number of samples a control step, or an engine that is unknown, not
+            installed or too big for the memory.
         """
         self.config = config
         self.participants = participants
@@ -87,7 +93,7 @@ class Participants:
         self.samples = round(samples)
         """EMG samples a control step"""
         self.hand = load_hand()
-        self.engine = MujocoEngine(self.hand, participants=participants, control_dt=self.control_dt, threads=threads)
+        self.engine = make_engine(config.engine, self.hand, participants, self.control_dt, threads)
         self._start = self._reference = make_reference(config.reference, participants=participants)
         self._controller = make_baseline(self.hand, config.baseline)
         self.emg_params = build_emg(config.armband, EmgConfig(seed=config.person))
@@ -123,9 +129,14 @@ class Participants:
             self._reference, self._controller, self.emg_params, self._emg_state, self._circumstances,
             self._disorder, _float32(self.body), now, ahead, samples=self.samples,
         )  # fmt: skip
-        excitation, chunk, spikes, target, wanted = out
+        excitation, chunk, spikes, *asked = out
         self._excitation = np.asarray(excitation)
-        return Act(self._excitation, np.asarray(chunk), spikes, np.asarray(target), np.asarray(wanted))
+        return Act(self._excitation, np.asarray(chunk), spikes, *map(np.asarray, asked))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should be told about the reference."""
+        return self._start.notes
 
     def discharges(self, act: Act, participant: int = 0) -> Discharges:
         """Who fired when inside a step's chunk; sample indices count from the start, at the internal rate."""
@@ -197,4 +208,4 @@ def _decide(  # type: ignore[no-untyped-def]
     excitation = baseline_excitation(controller, body, coming.qpos, coming.qvel)
     excitation = disordered(disorder, excitation, emg_state.key, now)
     out, emg_state = synthesise(emg_params, emg_state, excitation, samples, circumstances)
-    return (excitation, out.chunk, out.spikes, asked.labels, asked.flexion), emg_state
+    return (excitation, out.chunk, out.spikes, asked.labels, asked.flexion, asked.qpos), emg_state

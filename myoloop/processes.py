@@ -142,7 +142,7 @@ def environment_for(experiment: Experiment) -> dict[str, str]:
             raise MyoloopError(
                 f"the experiment asks for ROS 2 (ros: true), but Python cannot find '{module}'. `make run` installs "
                 "it; "
-                "with a ROS 2 of your own, source its setup file and this workspace's; or run with --no-ros."
+                "with a ROS 2 of your own, source its setup file and this workspace's; or run with --ros False."
             )
     prefix = Path(sys.prefix)
     if (prefix / "share" / "ament_index").is_dir():

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from myoloop.body.model import load_hand
 from myoloop.body.names import FINGERS
-from myoloop.task.reference import posture
 
 SHOWN_S = 60.0
 """Longest stretch of a session that is drawn over time and animated: its end."""
@@ -64,8 +63,7 @@ def _animation(rows: np.ndarray, control_hz: float, begin: float) -> dict[str, A
     """The skeleton of the hand and of the motion asked for, projected, frame by frame."""
     every = max(1, round(control_hz / FRAMES_HZ))
     kept = rows[::every]
-    wanted = np.asarray(posture(kept["reference"].astype(np.float32)))
-    done, ghost = _skeleton(np.radians(kept["joints_deg"])), _skeleton(wanted)
+    done, ghost = (_skeleton(np.radians(kept[name])) for name in ("joints_deg", "wanted_deg"))
     both = np.stack([done, ghost], axis=1)  # (frames, 2, fingers, points, 2)
     low, high = both.min(axis=(0, 1, 2, 3)), both.max(axis=(0, 1, 2, 3))
     scaled = np.round((both - low) / (high - low).max() * 10000).astype("<i2")

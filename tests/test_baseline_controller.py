@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from myoloop.body.engine import MujocoEngine
 from myoloop.body.model import load_hand
+from myoloop.body.mujoco_engine import MujocoEngine
 from myoloop.body.muscle import muscle_force
 from myoloop.body.names import FLEXION_JOINTS, MUSCLES
 from myoloop.errors import MyoloopError

@@ -6,8 +6,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from myoloop.body.engine import BodyState, MujocoEngine
+from myoloop.body.engine import BodyState
 from myoloop.body.model import load_hand
+from myoloop.body.mujoco_engine import MujocoEngine
 from myoloop.body.muscle import muscle_force, muscle_parameters
 from myoloop.errors import MyoloopError
 
@@ -162,10 +163,61 @@ def test_a_push_acts_as_its_force_times_the_fingertips_jacobian(hand):
     jacobian = np.zeros((3, hand.model.nv))
     mujoco.mj_jacSite(hand.model, data, jacobian, None, hand.fingertip_sites[3])
     data.qfrc_applied[:] = jacobian.T @ force[3]  # the point of attack is found once per control step
-    for _ in range(10):
+    for _ in range(round(0.02 / hand.model.opt.timestep)):
         mujoco.mj_step(hand.model, data)
     effect, expected = body.qpos[1] - body.qpos[0], data.qpos - body.qpos[0]
     np.testing.assert_allclose(effect, expected, atol=0.05 * np.abs(expected).max())
+
+
+def test_a_load_on_the_palm_acts_as_its_force_times_the_jacobian_of_the_carpus_centre_of_mass(hand):
+    posture = hand.joint_range.mean(axis=1)
+    force = np.zeros((6, 3))
+    force[5] = 1.0, -2.0, 3.0
+    engine = MujocoEngine(hand, 2)
+    engine.reset(posture)
+    engine.push(force, ids=np.array([1]))
+    body = engine.step(np.zeros((2, 39)))
+    data = mujoco.MjData(hand.model)
+    data.qpos[:] = posture
+    mujoco.mj_forward(hand.model, data)
+    jacobian = np.zeros((3, hand.model.nv))
+    mujoco.mj_jacBodyCom(hand.model, data, jacobian, None, hand.wrist_body)
+    data.qfrc_applied[:] = jacobian.T @ force[5]
+    for _ in range(round(0.02 / hand.model.opt.timestep)):
+        mujoco.mj_step(hand.model, data)
+    effect, expected = body.qpos[1] - body.qpos[0], data.qpos - body.qpos[0]
+    assert np.abs(expected[:3]).max() > 1e-3  # rad: the wrist gives way
+    np.testing.assert_allclose(effect, expected, atol=0.05 * np.abs(expected).max())
+
+
+def test_an_activation_given_stands_still_and_the_others_follow_their_own_dynamics(hand):
+    engine, plain = MujocoEngine(hand, 2), MujocoEngine(hand, 2)
+    excitation = np.full((2, 39), 0.3)
+    given = np.full((2, 39), np.nan)
+    given[1, [4, 20]] = 0.7, 0.0
+    body, free = engine.step(excitation, given), plain.step(excitation)
+    np.testing.assert_array_equal(body.activation[1, [4, 20]], [0.7, 0.0])
+    others = np.isnan(given)
+    np.testing.assert_array_equal(body.activation[others], free.activation[others])
+    assert engine.step(excitation).activation[1, 4] < 0.7  # and its own dynamics go on from there
+    np.testing.assert_array_equal(body.qpos[0], free.qpos[0])
+
+
+def test_advancing_without_derived_fields_goes_where_stepping_goes(hand):
+    quick, whole = MujocoEngine(hand, B), MujocoEngine(hand, B)
+    for excitation in noise(30):
+        posture, body = quick.advance(excitation), whole.step(excitation)
+    np.testing.assert_allclose(posture.qpos, body.qpos, atol=1e-6)  # the solver starts elsewhere
+    saved = quick.save()
+    seen = quick.state()
+    np.testing.assert_array_equal(quick.save(), saved)  # looking leaves no trace
+    np.testing.assert_array_equal(seen.qpos, posture.qpos)
+    np.testing.assert_allclose(seen.length, body.length, atol=1e-7)
+    np.testing.assert_array_equal(quick.posture().activation, seen.activation)
+    then = quick.advance(excitation)
+    quick.load(saved)
+    for name, a, b in zip(then._fields, quick.advance(excitation), then, strict=True):
+        assert np.array_equal(a, b), name
 
 
 def test_divergence_is_flagged_and_reset_clears_it(hand, tmp_path, monkeypatch):
@@ -195,6 +247,12 @@ def test_divergence_is_flagged_and_reset_clears_it(hand, tmp_path, monkeypatch):
         (lambda e: e.step(np.full((B, 39), np.nan)), "excitation of ECRL, participant 0, is nan; expected 0..1"),
         (lambda e: e.step(np.full((B, 39), 1.5)), "is 1.5; expected 0..1: map or clip"),
         (lambda e: e.push(np.zeros((4, 3))), r"push has shape \(4, 3\); expected \(5, 3\)"),
+        (lambda e: e.push(np.zeros((2, 6, 3))), r"push has shape \(2, 6, 3\); .* or \(3, 6, 3\) with the palm"),
+        (lambda e: e.step(np.zeros((B, 39)), np.zeros(39)), r"activation has shape \(39,\); expected \(3, 39\)"),
+        (
+            lambda e: e.step(np.zeros((B, 39)), np.full((B, 39), 2.0)),
+            "activation of ECRL, participant 0, is 2.0; expected",
+        ),
         (lambda e: e.push(np.full((5, 3), 1e9)), r"push holds 1000000000.0 N; expected finite values within \+-200 N"),
         (lambda e: e.reset(np.zeros(22)), r"qpos has shape \(22,\); expected \(23,\) or \(3, 23\)"),
         (lambda e: e.reset(np.full(23, np.nan)), "qpos of pro_sup is nan rad; expected -1.57 to 1.57"),
@@ -209,7 +267,7 @@ def test_bad_input_is_refused_by_name(hand, call, message):
 
 
 def test_a_control_step_that_physics_steps_do_not_divide_is_refused(hand):
-    with pytest.raises(MyoloopError, match=r"control_dt 0\.025 s is not a whole number of physics steps of 0\.002 s"):
-        MujocoEngine(hand, 1, control_dt=0.025)
+    with pytest.raises(MyoloopError, match=r"control_dt 0\.018 s is not a whole number of physics steps of 0\.005 s"):
+        MujocoEngine(hand, 1, control_dt=0.018)
     with pytest.raises(MyoloopError, match="participants is 0"):
         MujocoEngine(hand, 0)

@@ -14,7 +14,7 @@ SECONDS = 1.0
 
 @pytest.fixture(scope="module")
 def models() -> tuple[mujoco.MjModel, mujoco.MjModel]:
-    return full_model(), load_hand(cache=False).model
+    return full_model(), load_hand(0.002, cache=False, integrator="Euler").model
 
 
 def dense_moment(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
@@ -106,3 +106,8 @@ def test_loading_writes_nothing_into_the_working_directory(tmp_path, monkeypatch
 def test_an_absurd_physics_step_is_refused():
     with pytest.raises(MyoloopError, match=r"physics_dt is 0\.02 s; expected 0\.0005 to 0\.005"):
         load_hand(physics_dt=0.02)
+
+
+def test_an_unknown_integrator_is_refused():
+    with pytest.raises(MyoloopError, match=r"unknown integrator 'implicit'\. Did you mean 'implicitfast'"):
+        load_hand(integrator="implicit")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, load_experiment, save_experiment
+from myoloop.live.participant import reference_config
+from myoloop.task.recorded import RecordedReference
+from myoloop.task.reference import labels, make_reference
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -79,6 +84,27 @@ def test_own_armband_can_be_described_in_the_file(tmp_path: Path) -> None:
     assert "Did you mean 'first_angle_deg'" in refusal(
         tmp_path, "participant: {armband: {preset: semg_rd16, first_angel_deg: 10}}"
     )
+
+
+def test_recorded_motion_is_found_beside_the_file_and_is_readable() -> None:
+    experiment = load_experiment("experiments/recorded_motion.yaml")
+    motion = make_reference(reference_config(experiment.participant.reference))
+    assert isinstance(motion, RecordedReference) and not motion.notes
+    assert set(np.asarray([labels(motion, t) for t in (0.5, 7.5)]).ravel()[[0, 5]]) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{kind: file}", "participant.reference is .*needs a path"),
+        ("{path: m.csv}", "participant.reference is .*a path needs kind 'file'"),
+        ("{kind: file, path: nowhere.csv}", "participant.reference.path 'nowhere.csv' not found"),
+        ("{kind: file, path: m.csv, at_end: repeat}", "unknown at_end 'repeat'"),
+        ("{kind: flie, path: m.csv}", "Did you mean 'file'"),
+    ],
+)
+def test_impossible_references_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    assert re.search(named, refusal(tmp_path, f"participant: {{reference: {text}}}"))
 
 
 def test_overrides_replace_what_the_file_says(tmp_path: Path) -> None:

@@ -1,18 +1,14 @@
-"""Integrating the hand: one interface, and MuJoCo's C engine for one or many participants.
+"""Integrating the hand: what every engine is asked and answers, and the checks they share.
 
-engine = MujocoEngine(load_hand(), participants=3)
-body = engine.reset()
-body = engine.step(excitation)  # (3, 39) in 0..1, held for one control step
+The engines are `mujoco` (body/mujoco_engine.py: C, on the CPU's cores), `mjx` and `warp` (body/mjx_engine.py: JAX and
+MuJoCo Warp, on an accelerator). body/engines.py makes one by its name.
 """
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple, Protocol
 
-import mujoco
 import numpy as np
-from mujoco import batch
 
 from myoloop.body.model import Hand
 from myoloop.body.names import MUSCLES
@@ -20,12 +16,13 @@ from myoloop.errors import MyoloopError
 
 MAX_PUSH_N = 200.0  # N: about twice a strong pinch (Mathiowetz 1985: tip pinch of men 80 N); more is a wrong unit
 LIMIT_SLACK = 0.35  # rad: joint limits are soft, so a saved posture may lie a little outside them
-BAD_STATE = [int(getattr(mujoco.mjtWarning, f"mjWARN_{name}")) for name in ("BADQPOS", "BADQVEL", "BADQACC")]
-NEW_STATE = int(mujoco.mjtStage.mjSTAGE_ACC)  # compute every derived field at the state after the step
+PUSHED = 6
+"""Places that can be pushed: five fingertips, thumb to little, then the palm."""
 
 
 class BodyState(NamedTuple):
-    """What the body feels like at one instant: copies, float64, first axis the participant (B)."""
+    """What the body feels like at one instant, first axis the participant (B): copies in float64 from the engines' host
+    face, JAX arrays in float32 from the pure face of `mjx` and `warp`."""
 
     qpos: np.ndarray
     """(B, 23) joint angles, rad."""
@@ -48,8 +45,23 @@ class BodyState(NamedTuple):
     time: np.ndarray
     """(B,) seconds since the reset."""
     diverged: np.ndarray
-    """(B,) bool: the physics became NaN or absurd since the reset. MuJoCo then started the body afresh from its
+    """(B,) bool: the physics became NaN or absurd since the reset. The engine then started the body afresh from its
     neutral posture; the state is finite, but the episode is worth nothing: reset it."""
+
+
+class Posture(NamedTuple):
+    """The part of a BodyState that costs nothing to read: no derived field. First axis the participant (B)."""
+
+    qpos: np.ndarray
+    """(B, 23) joint angles, rad."""
+    qvel: np.ndarray
+    """(B, 23) joint velocities, rad/s."""
+    activation: np.ndarray
+    """(B, 39) muscle activation, 0..1."""
+    time: np.ndarray
+    """(B,) seconds since the reset."""
+    diverged: np.ndarray
+    """(B,) bool: as in BodyState."""
 
 
 class Engine(Protocol):
@@ -61,14 +73,29 @@ class Engine(Protocol):
     def reset(self, qpos: np.ndarray | None = None, ids: np.ndarray | None = None) -> BodyState:
         """Put participants `ids` (default all) to rest at `qpos` (default neutral): no activation, no push, time 0."""
 
-    def step(self, excitation: np.ndarray) -> BodyState:
-        """Hold excitation (B, 39), 0..1, for one control step and return the state after it."""
+    def step(self, excitation: np.ndarray, activation: np.ndarray | None = None) -> BodyState:
+        """Hold excitation (B, 39), 0..1, for one control step and return the state after it.
+
+        `activation` (B, 39), 0..1 or NaN: where it is a number, that muscle's activation and excitation are set to it
+        and stand still for the step; where it is NaN (and without it), the muscle's own dynamics apply.
+        """
+
+    def advance(self, excitation: np.ndarray, activation: np.ndarray | None = None) -> Posture:
+        """As `step`, without computing the derived fields of the state after it: a fifth cheaper. For training."""
 
     def state(self) -> BodyState:
         """The state now, without stepping."""
 
+    def posture(self) -> Posture:
+        """The part of the state that needs no computing."""
+
     def push(self, force: np.ndarray, ids: np.ndarray | None = None) -> None:
-        """Push on the fingertips from the next step on, until changed: (5, 3) or (n, 5, 3) N in the world's axes."""
+        """Push on fingertips and palm from the next step on, until changed, until a reset at the latest.
+
+        `force` is (6, 3) or (n, 6, 3) N in the world's axes for the n participants `ids` (default all): five
+        fingertips, thumb to little, then the palm, at the common centre of mass of carpus and metacarpals. (5, 3) and
+        (n, 5, 3) leave the palm alone. The point of attack follows the body once per control step; zeros end the push.
+        """
 
     def save(self) -> np.ndarray:
         """(B, n): all that the future depends on."""
@@ -77,180 +104,137 @@ class Engine(Protocol):
         """Go back to what `save` gave, bit for bit."""
 
 
-class MujocoEngine:
-    """MuJoCo in C on `threads` threads (0: one per CPU, never more than participants)."""
+def substeps(hand: Hand, participants: int, control_dt: float) -> int:
+    """Physics steps in one control step.
 
-    def __init__(self, hand: Hand, participants: int = 1, control_dt: float = 0.02, threads: int = 0):
-        substeps = round(control_dt / hand.model.opt.timestep)
-        if participants < 1:
-            raise MyoloopError(f"participants is {participants}; expected at least 1.")
-        if substeps < 1 or abs(substeps * hand.model.opt.timestep - control_dt) > 1e-9:
-            raise MyoloopError(
-                f"control_dt {control_dt} s is not a whole number of physics steps of {hand.model.opt.timestep} s; "
-                "choose physics_dt in load_hand so that it divides control_dt."
-            )
-        self.hand = hand
-        self.participants = participants
-        self.control_dt = control_dt
-        self._substeps = substeps
-        threads = min(threads or os.cpu_count() or 1, participants)
-        self._batch = batch.Batch(hand.model, nsim=participants, nthread=threads)
-        # with the tips' centres of mass, where MuJoCo wants a force on a body
-        names = "qpos qvel act ctrl time xfrc_applied actuator_length actuator_velocity actuator_moment"
-        names += " actuator_force qfrc_bias site_xpos xipos xpos xmat"
-        self._view = {name: self._batch.bind(name) for name in names.split()}
-        self._push = np.zeros((participants, 5, 3))
-        self._diverged = np.zeros(participants, bool)
-        self._rows, self._columns = _moment_pattern(hand.model)
-        self.reset()
+    Raises:
+      MyoloopError: no participants, or a control step that is not a whole number of physics steps.
+    """
+    physics_dt = hand.model.opt.timestep
+    count = round(control_dt / physics_dt)
+    if participants < 1:
+        raise MyoloopError(f"participants is {participants}; expected at least 1.")
+    if count < 1 or abs(count * physics_dt - control_dt) > 1e-9:
+        raise MyoloopError(
+            f"control_dt {control_dt} s is not a whole number of physics steps of {physics_dt} s; "
+            "choose physics_dt in load_hand so that it divides control_dt."
+        )
+    return count
 
-    def reset(self, qpos: np.ndarray | None = None, ids: np.ndarray | None = None) -> BodyState:
-        """See Engine.reset. qpos is (23,) or (n, 23) rad for the n participants reset.
 
-        Raises:
-          MyoloopError: wrong shape, NaN, or an angle more than 20 deg beyond its joint's range.
-        """
-        chosen = self._chosen(ids)
-        self._batch.reset(chosen, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
-        if qpos is not None:
-            self._view["qpos"][chosen] = self._checked_posture(qpos, len(chosen))
-        self._push[chosen] = 0.0
-        self._diverged[chosen] = False
-        self._batch.forward(chosen, stage=NEW_STATE)
-        return self.state()
+def chosen_participants(ids: np.ndarray | None, participants: int) -> np.ndarray:
+    """Sorted participant numbers from None (all), numbers, or a (participants,) bool.
 
-    def step(self, excitation: np.ndarray) -> BodyState:
-        """See Engine.step.
+    Raises:
+      MyoloopError: a number that is not a participant.
+    """
+    if ids is None:
+        return np.arange(participants)
+    found = np.asarray(ids)
+    if found.dtype == bool and found.shape == (participants,):
+        return np.flatnonzero(found)
+    found = np.unique(found)
+    whole = np.issubdtype(found.dtype, np.integer) or found.size == 0
+    if not whole or (found.size and (found[0] < 0 or found[-1] >= participants)):
+        last = participants - 1
+        raise MyoloopError(f"participants {np.asarray(ids).tolist()}; expected whole numbers 0..{last}.")
+    return found.astype(int)
 
-        Raises:
-          MyoloopError: excitation has another shape, is not finite, or leaves 0..1.
-        """
-        self._view["ctrl"][:] = self._checked_excitation(excitation)
-        self._apply_push()
-        self._batch.step(nstep=self._substeps, stage=NEW_STATE)
-        self._diverged |= (self._batch.warning[:, BAD_STATE, 1] > 0).any(axis=1)
-        return self.state()
 
-    def state(self) -> BodyState:
-        """See Engine.state."""
-        view = self._view
-        wrist = self.hand.wrist_body
-        axes = view["xmat"].reshape(self.participants, -1, 3, 3)[:, wrist]
-        tips = view["site_xpos"][:, self.hand.fingertip_sites] - view["xpos"][:, None, wrist]
-        return BodyState(
-            qpos=view["qpos"].copy(),
-            qvel=view["qvel"].copy(),
-            activation=view["act"].copy(),
-            length=view["actuator_length"].copy(),
-            velocity=view["actuator_velocity"].copy(),
-            moment=self._dense_moment(),
-            force=-view["actuator_force"],
-            bias=view["qfrc_bias"].copy(),
-            fingertips=tips @ axes,  # rows times the rotation's columns: into the carpus's axes
-            time=view["time"].copy(),
-            diverged=self._diverged.copy(),
+def checked_excitation(excitation: np.ndarray, participants: int) -> np.ndarray:
+    """Excitation as it came, when it is (participants, 39) within 0..1.
+
+    Raises:
+      MyoloopError: another shape, not finite, or out of 0..1.
+    """
+    excitation = np.asarray(excitation)
+    _check_muscles("excitation", excitation, participants, (excitation >= 0.0) & (excitation <= 1.0))  # not NaN, too
+    return excitation
+
+
+def checked_activation(activation: np.ndarray | None, participants: int) -> np.ndarray | None:
+    """Activation as it came, when it is (participants, 39) of 0..1 or NaN.
+
+    Raises:
+      MyoloopError: another shape, or out of 0..1.
+    """
+    if activation is None:
+        return None
+    activation = np.asarray(activation)
+    fits = np.isnan(activation) | ((activation >= 0.0) & (activation <= 1.0))
+    _check_muscles("activation", activation, participants, fits)
+    return activation
+
+
+def _check_muscles(what: str, values: np.ndarray, participants: int, fits: np.ndarray) -> None:
+    expected = (participants, len(MUSCLES))
+    if values.shape != expected:
+        raise MyoloopError(f"{what} has shape {values.shape}; expected {expected}: participants, muscles.")
+    if not fits.all():
+        who, muscle = np.argwhere(~fits)[0]
+        cure = "map or clip the policy's action first." if what == "excitation" else "or NaN for the muscle's own."
+        raise MyoloopError(
+            f"{what} of {MUSCLES[muscle]}, participant {who}, is {values[who, muscle]}; expected 0..1"
+            + (": " if what == "excitation" else ", ")
+            + cure
         )
 
-    def push(self, force: np.ndarray, ids: np.ndarray | None = None) -> None:
-        """See Engine.push. The point of attack follows the fingertip; zeros end the push.
 
-        Raises:
-          MyoloopError: wrong shape, not finite, or more than 200 N.
-        """
-        chosen = self._chosen(ids)
-        force = np.asarray(force, float)
-        if force.shape not in ((5, 3), (len(chosen), 5, 3)):
-            raise MyoloopError(
-                f"push has shape {force.shape}; expected (5, 3) or ({len(chosen)}, 5, 3): fingers thumb to little, N."
-            )
-        if not np.isfinite(force).all() or np.abs(force).max() > MAX_PUSH_N:
-            raise MyoloopError(f"push holds {_worst(force)} N; expected finite values within +-{MAX_PUSH_N:g} N.")
-        self._push[chosen] = force
+def checked_push(force: np.ndarray, count: int) -> np.ndarray:
+    """(6, 3) or (count, 6, 3) N from what `Engine.push` takes.
 
-    def save(self) -> np.ndarray:
-        """See Engine.save: MuJoCo's integration state, the pushes and the flags, float64."""
-        flags = self._diverged[:, None].astype(float)
-        return np.concatenate([self._batch.state, self._push.reshape(-1, 15), flags], axis=1)
-
-    def load(self, saved: np.ndarray) -> BodyState:
-        """See Engine.load.
-
-        Raises:
-          MyoloopError: `saved` is not of this engine: other number of participants or another model.
-        """
-        saved = np.asarray(saved)
-        expected = (self.participants, self._batch.nstate + 16)
-        if saved.shape != expected or saved.dtype != np.float64:
-            raise MyoloopError(
-                f"saved body is {saved.dtype} {saved.shape}; expected float64 {expected}: "
-                "load it with the same model and as many participants as it was saved with."
-            )
-        self._batch.reset(stage=int(mujoco.mjtStage.mjSTAGE_NONE))  # forgets warnings, which are not in the state
-        self._batch.state[:] = saved[:, :-16]
-        self._push[:] = saved[:, -16:-1].reshape(-1, 5, 3)
-        self._diverged[:] = saved[:, -1] != 0
-        self._batch.forward(stage=NEW_STATE)
-        self._batch.state[:] = saved[:, :-16]  # computing the fields has moved the solver's warm start
-        return self.state()
-
-    def _apply_push(self) -> None:
-        bodies = self.hand.fingertip_bodies
-        arm = self._view["site_xpos"][:, self.hand.fingertip_sites] - self._view["xipos"][:, bodies]
-        self._view["xfrc_applied"][:, bodies] = np.concatenate([self._push, np.cross(arm, self._push)], axis=-1)
-
-    def _dense_moment(self) -> np.ndarray:
-        dense = np.zeros((self.participants, self.hand.model.nu, self.hand.model.nv))
-        dense[:, self._rows, self._columns] = self._view["actuator_moment"]
-        return dense
-
-    def _chosen(self, ids: np.ndarray | None) -> np.ndarray:
-        if ids is None:
-            return np.arange(self.participants)
-        found = np.asarray(ids)
-        if found.dtype == bool and found.shape == (self.participants,):
-            return np.flatnonzero(found)
-        found = np.unique(found)
-        whole = np.issubdtype(found.dtype, np.integer) or found.size == 0
-        if not whole or (found.size and (found[0] < 0 or found[-1] >= self.participants)):
-            last = self.participants - 1
-            raise MyoloopError(f"participants {np.asarray(ids).tolist()}; expected whole numbers 0..{last}.")
-        return found.astype(int)
-
-    def _checked_excitation(self, excitation: np.ndarray) -> np.ndarray:
-        excitation = np.asarray(excitation)
-        expected = (self.participants, len(MUSCLES))
-        if excitation.shape != expected:
-            raise MyoloopError(f"excitation has shape {excitation.shape}; expected {expected}: participants, muscles.")
-        if not ((excitation >= 0.0) & (excitation <= 1.0)).all():  # false for NaN, too
-            who, muscle = np.argwhere(~((excitation >= 0.0) & (excitation <= 1.0)))[0]
-            raise MyoloopError(
-                f"excitation of {MUSCLES[muscle]}, participant {who}, is {excitation[who, muscle]}; "
-                "expected 0..1: map or clip the policy's action first."
-            )
-        return excitation
-
-    def _checked_posture(self, qpos: np.ndarray, count: int) -> np.ndarray:
-        qpos = np.asarray(qpos, float)
-        joints = self.hand.joints
-        if qpos.shape not in ((len(joints),), (count, len(joints))):
-            either = f"({len(joints)},) or ({count}, {len(joints)})"
-            raise MyoloopError(f"qpos has shape {qpos.shape}; expected {either}: participants, joints.")
-        low, high = self.hand.joint_range.T
-        fits = (qpos >= low - LIMIT_SLACK) & (qpos <= high + LIMIT_SLACK)
-        if not fits.all():
-            joint = int(np.argwhere(~np.atleast_2d(fits))[0, 1])
-            value = np.atleast_2d(qpos)[np.argwhere(~np.atleast_2d(fits))[0, 0], joint]
-            raise MyoloopError(
-                f"qpos of {joints[joint]} is {value} rad; expected {low[joint]:.2f} to {high[joint]:.2f} rad."
-            )
-        return qpos
+    Raises:
+      MyoloopError: wrong shape, not finite, or more than 200 N.
+    """
+    force = np.asarray(force, float)
+    if force.shape[-2:] not in ((5, 3), (PUSHED, 3)) or force.shape[:-2] not in ((), (count,)):
+        raise MyoloopError(
+            f"push has shape {force.shape}; expected (5, 3) or ({count}, 5, 3): fingers thumb to little, N; "
+            f"or (6, 3) or ({count}, 6, 3) with the palm after them."
+        )
+    if not np.isfinite(force).all() or np.abs(force).max() > MAX_PUSH_N:
+        raise MyoloopError(f"push holds {_worst(force)} N; expected finite values within +-{MAX_PUSH_N:g} N.")
+    if force.shape[-2] == 5:
+        force = np.concatenate([force, np.zeros_like(force[..., :1, :])], axis=-2)
+    return force
 
 
-def _moment_pattern(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
-    """Muscle and joint of every entry of MuJoCo's sparse moment arms; the model alone decides them."""
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
-    return np.repeat(np.arange(model.nu), data.moment_rownnz), data.moment_colind.copy()
+def checked_posture(hand: Hand, qpos: np.ndarray, count: int) -> np.ndarray:
+    """Joint angles (23,) or (count, 23) rad, float64.
+
+    Raises:
+      MyoloopError: wrong shape, NaN, or an angle more than 20 deg beyond its joint's range.
+    """
+    qpos = np.asarray(qpos, float)
+    joints = hand.joints
+    if qpos.shape not in ((len(joints),), (count, len(joints))):
+        either = f"({len(joints)},) or ({count}, {len(joints)})"
+        raise MyoloopError(f"qpos has shape {qpos.shape}; expected {either}: participants, joints.")
+    low, high = hand.joint_range.T
+    fits = (qpos >= low - LIMIT_SLACK) & (qpos <= high + LIMIT_SLACK)
+    if not fits.all():
+        who, joint = np.argwhere(~np.atleast_2d(fits))[0]
+        value = np.atleast_2d(qpos)[who, joint]
+        raise MyoloopError(
+            f"qpos of {joints[joint]} is {value} rad; expected {low[joint]:.2f} to {high[joint]:.2f} rad."
+        )
+    return qpos
+
+
+def checked_saved(saved: np.ndarray, participants: int, width: int) -> np.ndarray:
+    """A saved body as `Engine.load` takes it.
+
+    Raises:
+      MyoloopError: it is not of this engine: other number of participants, another engine or another model.
+    """
+    saved = np.asarray(saved)
+    expected = (participants, width)
+    if saved.shape != expected or saved.dtype != np.float64:
+        raise MyoloopError(
+            f"saved body is {saved.dtype} {saved.shape}; expected float64 {expected}: "
+            "load it with the same engine and model and as many participants as it was saved with."
+        )
+    return saved
 
 
 def _worst(values: np.ndarray) -> float:

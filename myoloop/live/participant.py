@@ -20,7 +20,7 @@ from myoloop.body.engine import MAX_PUSH_N
 from myoloop.body.names import FINGERS, JOINTS, MUSCLES
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError, unknown_name
-from myoloop.experiment import Experiment, load_experiment
+from myoloop.experiment import Experiment, ReferenceSettings, load_experiment
 from myoloop.live.board import SUPERVISED, WITNESS_READY, Board, log, make_run_dir
 from myoloop.live.feedback import Feedback, FeedbackHold
 from myoloop.participant import Act, ParticipantConfig, Participants
@@ -29,7 +29,8 @@ from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import ParticipantOutlets, refuse_taken_id
 from myoloop.streams.predictions import PredictionInbox
 from myoloop.streams.rowlog import EventLog, RowLog
-from myoloop.task.reference import ReferenceConfig
+from myoloop.task.recorded import RecordedConfig
+from myoloop.task.reference import PlayableConfig, ReferenceConfig
 
 WITNESS_S = 10.0
 """How long a supervised participant waits for its session to listen, so that the first sample is received too."""
@@ -37,7 +38,7 @@ WITNESS_S = 10.0
 STEP_COLUMNS = [
     ("started", 1), ("policy_emg_ms", 1), ("push_ms", 1), ("body_ms", 1), ("step_ms", 1),
     ("target", 5), ("reference", 5), ("prediction", 5), ("prediction_age_s", 1), ("stale", 1),
-    ("feedback_latency_ms", 1), ("joints_deg", len(JOINTS)), ("excitation", len(MUSCLES)),
+    ("feedback_latency_ms", 1), ("joints_deg", len(JOINTS)), ("wanted_deg", len(JOINTS)), ("excitation", len(MUSCLES)),
 ]  # fmt: skip
 """Columns of steps.rows, one row a control step; `started` is seconds after `time`, the step's deadline."""
 
@@ -94,15 +95,18 @@ class LiveParticipant:
         self._people = Participants(
             ParticipantConfig(
                 armband=band,
-                reference=ReferenceConfig(kind=me.reference.kind, seed=me.reference.seed),
+                reference=reference_config(me.reference),
                 person=me.person,
                 control_hz=me.control_hz,
+                engine=me.engine,
             ),
             threads=1,
         )
         self.info = Info(me.id, tuple(band.channel_labels), float(band.rate_hz))
         self._warm_up()
         self._board = Board(self._run_dir, "participant", self.status)
+        for note in self._people.notes:
+            self._board.say(note)
         self._log = RowLog(self._run_dir / "steps", STEP_COLUMNS, self._board.say) if self._run_dir else None
         self._events = EventLog(self._run_dir / "events.jsonl", self._board.say) if self._run_dir else None
         refuse_taken_id(me.id, wait_s=0.3)  # once more: building took seconds
@@ -373,7 +377,7 @@ class LiveParticipant:
                 push_ms=1e3 * (pushed - acted), body_ms=1e3 * (moved - pushed), step_ms=step_ms, target=target,
                 reference=act.reference[0], prediction=feedback.values, prediction_age_s=feedback.age_s,
                 stale=feedback.stale, feedback_latency_ms=feedback.latency_ms, joints_deg=joints_deg,
-                excitation=act.excitation[0],
+                wanted_deg=np.degrees(act.wanted[0]), excitation=act.excitation[0],
             )  # fmt: skip
         accuracy = float(np.mean(self._right) / self._judged) if self._judged else float("nan")
         self._last = StepRecord(
@@ -419,6 +423,13 @@ class LiveParticipant:
         self._outlets.event(text, time)
         if self._events:
             self._events.append(time, text)
+
+
+def reference_config(settings: ReferenceSettings) -> PlayableConfig:
+    """The motion that an experiment file describes."""
+    if settings.path is not None:
+        return RecordedConfig(settings.path, settings.at_end, settings.seed, settings.clip_deg)
+    return ReferenceConfig(kind=settings.kind, seed=settings.seed)
 
 
 def _duration(value: float) -> float:

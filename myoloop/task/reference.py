@@ -7,13 +7,15 @@ heart; the whole repeats after `cycles` of them.
 
     ref = make_reference(ReferenceConfig(kind="discrete", seed=3), participants=4)
     wanted = joint_angles(ref, t)  # (4, 23) rad; t in seconds, one for all or one each
+
+The functions below take any `Playable`: templates, or a motion from a file (task/recorded.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -37,17 +39,20 @@ SPLITS = ("training", "held_out", "any")
 # The ends are where a finger can be held firmly. Nothing is touched in the model, so a half-closed finger would have to
 # be balanced in the air, and its three joints share muscles that cannot balance them one by one (measured: held there,
 # the best possible activations left the last joint 20-30 deg off). MyoHand's thumb flexes to negative angles.
+# A finger's last joint goes with the middle one, 2 deg for every 3 (Rijpkema & Girard 1991).
 _EXTENDED_DEG = {
     "cmc_flexion": 32.0, "cmc_abduction": 0.0, "mp_flexion": 32.0, "ip_flexion": 18.0,
-    **{f"{joint}{finger}_flexion": 3.0 for joint in ("mcp", "pm", "md") for finger in (2, 3, 4, 5)},
+    **{f"{joint}{finger}_flexion": 3.0 for joint in ("mcp", "pm") for finger in (2, 3, 4, 5)},
+    **{f"md{finger}_flexion": 2.0 for finger in (2, 3, 4, 5)},
 }  # fmt: skip
 _FLEXED_DEG = {
     "cmc_flexion": -38.0, "cmc_abduction": 10.0, "mp_flexion": -38.0, "ip_flexion": -68.0,
     **{f"mcp{finger}_flexion": 85.0 for finger in (2, 3, 4, 5)},
     **{f"pm{finger}_flexion": 87.0 for finger in (2, 3, 4, 5)},
-    **{f"md{finger}_flexion": 75.0 for finger in (2, 3, 4, 5)},
+    **{f"md{finger}_flexion": 58.0 for finger in (2, 3, 4, 5)},
 }  # fmt: skip
-_FINGER_OF_JOINT = [-1] * 3 + [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+FINGER_OF_JOINT = (-1,) * 3 + (0,) * 4 + (1,) * 4 + (2,) * 4 + (3,) * 4 + (4,) * 4
+"""Finger (0..4) that each joint belongs to; -1 for the wrist."""
 
 
 def _table(degrees: dict[str, float]) -> np.ndarray:
@@ -79,10 +84,46 @@ class ReferenceConfig:
     cycles: int = 30
     """Cycles of 10 s until the reference repeats."""
 
+    def make(self, participants: int) -> Reference:
+        """See make_reference."""
+        return _templates(self, participants)
+
+
+class Playable(Protocol):
+    """A motion of B participants: a pytree whose leaves' first axis is B; times t are scalar or (B,), s."""
+
+    @property
+    def since(self) -> jax.Array:
+        """(B,) time of the last call of hold or release, s."""
+
+    @property
+    def length_s(self) -> float:
+        """Seconds until it repeats, or stands still for ever."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should be told about it."""
+
+    def flexion(self, t: ArrayLike) -> jax.Array: ...
+    def labels(self, t: ArrayLike) -> jax.Array: ...
+    def joint_angles(self, t: ArrayLike) -> jax.Array: ...
+    def redirected(self: P, t: ArrayLike, held: jax.Array, who: ArrayLike | None) -> P:
+        """`held` (B, 5) asked for from t on, NaN: the motion itself; `who` (B,) bool, default all."""
+
+
+P = TypeVar("P", bound=Playable)
+Made = TypeVar("Made", bound=Playable, covariant=True)
+
+
+class PlayableConfig(Protocol[Made]):
+    """Which motion: something that makes a Playable."""
+
+    def make(self, participants: int) -> Made: ...
+
 
 @struct.dataclass
 class Reference:
-    """The motion of B participants. Arrays only, but for the settings that decide the formula."""
+    """The motion of B participants by templates. Arrays only, but for the settings that decide the formula."""
 
     frequency: jax.Array
     """(B, cycles, 5) frequency of each of five waves in every cycle, Hz: the templates in changing order."""
@@ -100,6 +141,45 @@ class Reference:
     """(B, 5) flexion asked for instead of the templates; NaN where the templates are followed."""
     transition_s: float = struct.field(pytree_node=False)
     discrete: bool = struct.field(pytree_node=False)
+
+    @property
+    def length_s(self) -> float:
+        """Seconds until it repeats."""
+        return self.frequency.shape[-2] * CYCLE_S
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing to tell."""
+        return ()
+
+    def flexion(self, t: ArrayLike) -> jax.Array:
+        """See the function of this name."""
+        t = per_participant(self, t)
+        goal = jnp.where(
+            jnp.isnan(self.held), _moving(self, t, self.discrete, self.transition_s), jnp.nan_to_num(self.held)
+        )
+        return self.start + step((t - self.since) / self.transition_s)[:, None] * (goal - self.start)
+
+    def labels(self, t: ArrayLike) -> jax.Array:
+        """Flexed when the flexion asked for BEFORE the low-pass filter is above one half: so the label of a discrete
+        reference changes at once, in the middle of the transition that a finger is given time for.
+        """
+        sharp = _moving(self, per_participant(self, t), self.discrete, 0.0)
+        return (jnp.where(jnp.isnan(self.held), sharp, jnp.nan_to_num(self.held)) > 0.5).astype(jnp.float32)
+
+    def joint_angles(self, t: ArrayLike) -> jax.Array:
+        """See the function of this name."""
+        return posture(self.flexion(t))
+
+    def redirected(self, t: ArrayLike, held: jax.Array, who: ArrayLike | None) -> Reference:
+        """See hold and release."""
+        chosen = jnp.ones_like(self.since, bool) if who is None else jnp.asarray(who, bool)
+        return dataclasses.replace(
+            self,
+            since=jnp.where(chosen, per_participant(self, t), self.since),
+            start=jnp.where(chosen[:, None], self.flexion(t), self.start),
+            held=jnp.where(chosen[:, None], held, self.held),
+        )
 
 
 class Motion(NamedTuple):
@@ -125,69 +205,58 @@ def held_out_seed(number: int) -> int:
     return HELD_OUT_FROM + number
 
 
-def make_reference(config: ReferenceConfig, participants: int = 1) -> Reference:
-    """Draw assignments and phases.
+def make_reference(config: PlayableConfig[Made], participants: int = 1) -> Made:
+    """The motion that a config describes: a `Reference` for a ReferenceConfig.
 
     Raises:
-      MyoloopError: unknown kind, assignment or split, a seed of the wrong split, or a time that is not positive.
+      MyoloopError: unknown kind, assignment or split, a seed of the wrong split, or a time that is not positive; or a
+        file that cannot be followed.
     """
-    _check(config, participants)
-    discrete, projected = config.kind == "discrete", config.assignment == "projected"
-    drawn = [_draw(config.seed, i, config.cycles, discrete, projected) for i in range(participants)]
-    frequency, phase, weight, offset = (jnp.asarray(np.stack(part), jnp.float32) for part in zip(*drawn, strict=True))
-    return Reference(
-        frequency=frequency,
-        phase=phase,
-        weight=weight,
-        offset=offset,
-        since=jnp.full(participants, -1e6, jnp.float32),
-        start=jnp.zeros((participants, 5), jnp.float32),
-        held=jnp.full((participants, 5), jnp.nan, jnp.float32),
-        transition_s=config.transition_s,
-        discrete=discrete,
-    )
+    return config.make(participants)
 
 
-def flexion(ref: Reference, t: ArrayLike) -> jax.Array:
+def flexion(ref: Playable, t: ArrayLike) -> jax.Array:
     """(B, 5) flexion asked for at time t (scalar or (B,), s): 0 extended, 1 flexed."""
-    t = _per_participant(ref, t)
-    goal = jnp.where(jnp.isnan(ref.held), _moving(ref, t, ref.discrete, ref.transition_s), jnp.nan_to_num(ref.held))
-    return ref.start + _step((t - ref.since) / ref.transition_s)[:, None] * (goal - ref.start)
+    return ref.flexion(t)
 
 
-def labels(ref: Reference, t: ArrayLike) -> jax.Array:
-    """(B, 5) target: 1.0 where a finger is asked to be flexed.
-
-    It is flexed when the flexion asked for BEFORE the low-pass filter is above one half: so the label of a discrete
-    reference changes at once, in the middle of the transition that a finger is given time for.
-    """
-    t = _per_participant(ref, t)
-    sharp = _moving(ref, t, ref.discrete, 0.0)
-    return (jnp.where(jnp.isnan(ref.held), sharp, jnp.nan_to_num(ref.held)) > 0.5).astype(jnp.float32)
+def labels(ref: Playable, t: ArrayLike) -> jax.Array:
+    """(B, 5) target at time t: 1.0 where a finger is asked to be flexed, by more than half."""
+    return ref.labels(t)
 
 
-def joint_angles(ref: Reference, t: ArrayLike) -> jax.Array:
+def joint_angles(ref: Playable, t: ArrayLike) -> jax.Array:
     """(B, 23) joint angles asked for at time t, rad."""
-    return posture(flexion(ref, t))
+    return ref.joint_angles(t)
 
 
-def motion(ref: Reference, t: ArrayLike) -> Motion:
+def motion(ref: Playable, t: ArrayLike) -> Motion:
     """Flexion, labels, joint angles and their exact time derivative at time t."""
-    t = _per_participant(ref, t)
-    bend, rate = jax.jvp(lambda when: flexion(ref, when), (t,), (jnp.ones_like(t),))
-    return Motion(bend, labels(ref, t), posture(bend), posture(rate) - posture(jnp.zeros_like(rate)))
+    t = per_participant(ref, t)
+    qpos, qvel = jax.jvp(ref.joint_angles, (t,), (jnp.ones_like(t),))
+    return Motion(ref.flexion(t), ref.labels(t), qpos, qvel)
 
 
 def posture(bend: ArrayLike) -> jax.Array:
     """Joint angles (..., 23), rad, of finger flexions (..., 5), 0..1; wrist and forearm stay neutral."""
     bend = jnp.asarray(bend, jnp.float32)
     wrist = jnp.zeros_like(bend[..., :1])
-    per_joint = jnp.concatenate([bend, wrist], axis=-1)[..., np.array(_FINGER_OF_JOINT)]
+    per_joint = jnp.concatenate([bend, wrist], axis=-1)[..., np.array(FINGER_OF_JOINT)]
     return EXTENDED + per_joint * (FLEXED - EXTENDED)
 
 
-def hold(ref: Reference, t: ArrayLike, target: ArrayLike, who: ArrayLike | None = None) -> Reference:
-    """Ask for fixed flexions from time t on, instead of the templates.
+def step(x: jax.Array) -> jax.Array:
+    """Raised cosine from 0 at x <= 0 to 1 at x >= 1."""
+    return 0.5 - 0.5 * jnp.cos(jnp.pi * jnp.clip(x, 0.0, 1.0))
+
+
+def per_participant(ref: Playable, t: ArrayLike) -> jax.Array:
+    """(B,) times of a scalar or of (B,)."""
+    return jnp.broadcast_to(jnp.asarray(t, jnp.float32), ref.since.shape)
+
+
+def hold(ref: P, t: ArrayLike, target: ArrayLike, who: ArrayLike | None = None) -> P:
+    """Ask for fixed flexions from time t on, instead of the motion.
 
     Args:
       ref: the reference.
@@ -205,21 +274,30 @@ def hold(ref: Reference, t: ArrayLike, target: ArrayLike, who: ArrayLike | None 
             f"target {asked.tolist()}; expected 5 flexions between 0 (extended) and 1 (flexed), "
             f"{', '.join(FINGERS)}, once or for each of {participants} participants."
         )
-    return _redirect(ref, t, jnp.broadcast_to(asked, (participants, 5)), who)
+    return ref.redirected(t, jnp.broadcast_to(asked, (participants, 5)), who)
 
 
-def release(ref: Reference, t: ArrayLike, who: ArrayLike | None = None) -> Reference:
-    """Return to the templates from time t on (s); `who` (B,) bool, default all."""
-    return _redirect(ref, t, jnp.full_like(ref.held, jnp.nan), who)
+def release(ref: P, t: ArrayLike, who: ArrayLike | None = None) -> P:
+    """Return to the motion from time t on (s); `who` (B,) bool, default all."""
+    return ref.redirected(t, jnp.full((*ref.since.shape, len(FINGERS)), jnp.nan, jnp.float32), who)
 
 
-def _redirect(ref: Reference, t: ArrayLike, held: jax.Array, who: ArrayLike | None) -> Reference:
-    chosen = jnp.ones_like(ref.since, bool) if who is None else jnp.asarray(who, bool)
-    return dataclasses.replace(
-        ref,
-        since=jnp.where(chosen, _per_participant(ref, t), ref.since),
-        start=jnp.where(chosen[:, None], flexion(ref, t), ref.start),
-        held=jnp.where(chosen[:, None], held, ref.held),
+def _templates(config: ReferenceConfig, participants: int) -> Reference:
+    """Draw assignments and phases."""
+    _check(config, participants)
+    discrete, projected = config.kind == "discrete", config.assignment == "projected"
+    drawn = [_draw(config.seed, i, config.cycles, discrete, projected) for i in range(participants)]
+    frequency, phase, weight, offset = (jnp.asarray(np.stack(part), jnp.float32) for part in zip(*drawn, strict=True))
+    return Reference(
+        frequency=frequency,
+        phase=phase,
+        weight=weight,
+        offset=offset,
+        since=jnp.full(participants, -1e6, jnp.float32),
+        start=jnp.zeros((participants, 5), jnp.float32),
+        held=jnp.full((participants, 5), jnp.nan, jnp.float32),
+        transition_s=config.transition_s,
+        discrete=discrete,
     )
 
 
@@ -259,16 +337,7 @@ def _square(turns: jax.Array, frequency: jax.Array, transition_s: float) -> jax.
         return (place < 0.5).astype(jnp.float32)
     # seconds from the nearest rise (at 0 or 1) and the nearest fall (at one half), positive inside the first half
     inside = (0.25 - jnp.abs(jnp.mod(place + 0.25, 1.0) - 0.5)) / frequency
-    return _step(inside / transition_s + 0.5)
-
-
-def _step(x: jax.Array) -> jax.Array:
-    """Raised cosine from 0 at x <= 0 to 1 at x >= 1."""
-    return 0.5 - 0.5 * jnp.cos(jnp.pi * jnp.clip(x, 0.0, 1.0))
-
-
-def _per_participant(ref: Reference, t: ArrayLike) -> jax.Array:
-    return jnp.broadcast_to(jnp.asarray(t, jnp.float32), ref.since.shape)
+    return step(inside / transition_s + 0.5)
 
 
 def _check(config: ReferenceConfig, participants: int) -> None:

@@ -1,0 +1,301 @@
+"""Collecting experience: a batch of participants acts, moves and is judged, on any engine.
+
+The pure part of a step is `turn`: judge what the body did, perceive, decide (and, where asked, synthesise the EMG and hear
+what a decoder says of it). Around it, `HostCollector` steps MuJoCo in C between jitted turns, and `DeviceCollector` runs
+engine and turn in one compiled scan. Both give the same `Rollout` from the same state.
+
+Episodes end with the rollout in which their time is up: so nothing is reset in mid-rollout, and the observation before the
+reset is always there to bootstrap from. A body whose physics diverges is put to rest by its engine at once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+
+from myoloop.body.engine import Engine, Posture
+from myoloop.body.mjx_physics import MjxPhysics
+from myoloop.emg.synthesis import EmgParams, EmgState, init_emg, synthesise
+from myoloop.learn.ppo import Learned, Rollout
+from myoloop.policy.actions import ActionConfig, to_excitation
+from myoloop.policy.networks import Policy, log_prob, sample, seeded
+from myoloop.policy.normaliser import Normaliser, normalise
+from myoloop.policy.observation import observation
+from myoloop.task.tracking import (
+    Figures,
+    Tracking,
+    TrackingState,
+    finished,
+    judge,
+    push,
+    restart,
+    start,
+    starting_posture,
+    wanted_ahead,
+)
+
+
+@struct.dataclass
+class Loop:
+    """The parts of the loop that stay the same: arrays and settings of everything but the engine."""
+
+    task: Tracking
+    emg: EmgParams | None
+    """None: no EMG is made, as in phase 1."""
+    policy: Policy = struct.field(pytree_node=False)
+    action: ActionConfig = struct.field(pytree_node=False)
+    samples: int = struct.field(pytree_node=False, default=0)
+    """EMG samples of the device a control step."""
+
+
+class LoopState(NamedTuple):
+    """What changes from step to step; with the engine's state, all that the future depends on."""
+
+    task: TrackingState
+    carry: Any
+    """What the policies remember."""
+    emg: EmgState | None
+    key: Array
+
+
+class Decision(NamedTuple):
+    """What the participants do next."""
+
+    obs: Array
+    privileged: Array
+    action: Array
+    log_prob: Array
+    excitation: Array
+    """(B, 39)"""
+    forces: Array
+    """(B, 6, 3) N that push meanwhile."""
+    emg_uv: Array
+    """(B,) RMS of the step's EMG over all channels, microvolts; 0 without EMG."""
+
+
+class Experience(NamedTuple):
+    """A rollout and how it went."""
+
+    rollout: Rollout
+    figures: Figures
+    """(T, B) each."""
+    emg_uv: Array
+    """() RMS over everything, microvolts."""
+
+
+def init_loop(loop: Loop, key: Array, progress: float) -> LoopState:
+    """Everybody at the start of an episode."""
+    of_task, of_carry, of_steps = jax.random.split(key, 3)
+    b = loop.task.participants
+    emg = None if loop.emg is None else init_emg(loop.emg, np.arange(b))
+    return LoopState(start(loop.task, of_task, progress), seeded(loop.policy.start(b), of_carry), emg, of_steps)
+
+
+def begin(loop: Loop, state: LoopState, diverged: Array, progress: Array) -> tuple[LoopState, Array, Array]:
+    """Between rollouts: new episodes for those whose time is up or whose physics diverged, (B,) bool.
+
+    Returns the state, who begins, (B,) bool, and in which posture, (B, 23) rad.
+    """
+    over = finished(loop.task, state.task) | diverged
+    task = restart(loop.task, state.task, over, progress)
+    key, of_carry = jax.random.split(state.key)
+    fresh = seeded(loop.policy.start(loop.task.participants), of_carry)
+    carry = jax.tree.map(lambda a, b: jnp.where(over.reshape(-1, *[1] * (a.ndim - 1)), a, b), fresh, state.carry)
+    return state._replace(task=task, carry=carry, key=key), over, starting_posture(loop.task, task)
+
+
+def decide(
+    loop: Loop, params: Any, normaliser: Normaliser, state: LoopState, body: Posture
+) -> tuple[LoopState, Decision]:
+    """Perceive and act."""
+    obs, private = perceive(loop, state, body)
+    key, draw = jax.random.split(state.key)
+    dist, carry, _ = loop.policy.apply(params, normalise(normaliser, obs), state.carry)
+    action = sample(dist, draw)
+    excitation = to_excitation(loop.action, action)
+    emg_state, emg_uv = state.emg, jnp.zeros(obs.shape[0])
+    if loop.emg is not None and state.emg is not None:
+        out, emg_state = synthesise(loop.emg, state.emg, excitation, loop.samples)
+        emg_uv = jnp.sqrt(jnp.mean(out.chunk**2, axis=(1, 2)))
+    made = Decision(obs, private, action, log_prob(dist, action), excitation, push(state.task), emg_uv)
+    return LoopState(state.task, carry, emg_state, key), made
+
+
+def perceive(loop: Loop, state: LoopState, body: Posture) -> tuple[Array, Array]:
+    """The observation (B, n), and what only a critic is told, (B, m): what pushes on the hand, in units of 5 N."""
+    obs = observation(loop.task.joint_range, body, wanted_ahead(loop.task, state.task))
+    return obs, push(state.task).reshape(obs.shape[0], -1) / 5.0
+
+
+def turn(
+    loop: Loop, params: Any, normaliser: Normaliser, state: LoopState, body: Posture, excitation: Array
+) -> tuple[LoopState, Decision, Array, Figures, Array]:
+    """After the body has moved: judge that step, decide the next. Returns state, decision, reward, figures, ended."""
+    task, reward, figures = judge(loop.task, state.task, body, excitation)
+    state, made = decide(loop, params, normaliser, state._replace(task=task), body)
+    return state, made, reward, figures, jnp.asarray(body.diverged)
+
+
+class HostCollector:
+    """For an engine that steps outside JAX (`mujoco`): one compiled turn a control step."""
+
+    def __init__(self, loop: Loop, engine: Engine):
+        self.loop, self.engine = loop, engine
+        self.physics_s = 0.0
+        """s spent in the engine; whoever measures sets it to 0"""
+        self._begin = jax.jit(begin)
+        self._decide = jax.jit(decide)
+        self._turn = jax.jit(turn)
+        self._perceive = jax.jit(perceive)
+
+    def start(self, key: Array, progress: float) -> LoopState:
+        """Everybody at the start of an episode, bodies too."""
+        state = init_loop(self.loop, key, progress)
+        self.engine.reset(np.asarray(starting_posture(self.loop.task, state.task)))
+        return state
+
+    def collect(self, learned: Learned, state: LoopState, steps: int, progress: float) -> tuple[LoopState, Experience]:
+        """`steps` control steps of everybody."""
+        engine, loop = self.engine, self.loop
+        params, normaliser = learned.params["policy"], learned.normaliser
+        state, over, qpos = self._begin(loop, state, engine.posture().diverged, jnp.float32(progress))
+        over = np.asarray(over)
+        if over.any():
+            engine.reset(np.asarray(qpos)[over], ids=np.flatnonzero(over))
+        carry = state.carry
+        state, made = self._decide(loop, params, normaliser, state, _float32(engine.posture()))
+        rows = []
+        for step in range(steps):
+            forces, excitation = np.asarray(made.forces), np.asarray(made.excitation)
+            begun = time.perf_counter()
+            engine.push(forces)
+            body = _float32(engine.advance(excitation))
+            self.physics_s += time.perf_counter() - begun
+            if step + 1 < steps:
+                state, following, reward, figures, ended = self._turn(
+                    loop, params, normaliser, state, body, made.excitation
+                )
+            else:
+                state, reward, figures, ended = _last(loop, state, body, made.excitation)
+                following = made
+            rows.append((made, reward, figures, ended))
+            made = following
+        last = self._perceive(loop, state, body)
+        return state, _gather(rows, last, carry)
+
+    def save(self) -> Any:
+        """The bodies."""
+        return self.engine.save()
+
+    def load(self, saved: Any) -> None:
+        """The bodies back, bit for bit."""
+        self.engine.load(np.asarray(saved))
+
+
+class DeviceCollector:
+    """For an engine in JAX (`mjx`, `warp`): the whole rollout is one compiled scan, on as many devices as there are.
+
+    With several devices the participants are divided among them, where their number allows it (`mjx` only: Warp's kernels
+    run on the first).
+    """
+
+    def __init__(self, loop: Loop, physics: MjxPhysics, devices: int = 1):
+        """devices: how many to use; the number of participants must be a multiple of it."""
+        self.physics = physics
+        self._sharding = None
+        if devices > 1:
+            mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("participants",))
+            self._sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("participants"))
+        self.loop = self._spread(loop)
+        self.physics_s = 0.0
+        """always 0: physics cannot be told apart inside one program"""
+        self._bodies = physics.start()
+        self._run = jax.jit(self._scan, static_argnames="steps")
+
+    def start(self, key: Array, progress: float) -> LoopState:
+        """Everybody at the start of an episode, bodies too."""
+        state = init_loop(self.loop, key, progress)
+        qpos = starting_posture(self.loop.task, state.task)
+        everybody = jnp.ones(self.physics.participants, bool)
+        self._bodies = self._spread(self.physics.placed(self.physics.start(), qpos, everybody))
+        return self._spread(state)  # type: ignore[no-any-return]
+
+    def collect(self, learned: Learned, state: LoopState, steps: int, progress: float) -> tuple[LoopState, Experience]:
+        """`steps` control steps of everybody."""
+        self._bodies, state, experience = self._run(
+            self.loop,
+            learned.params["policy"],
+            learned.normaliser,
+            state,
+            self._bodies,
+            jnp.float32(progress),
+            steps=steps,
+        )
+        return state, experience
+
+    def save(self) -> Any:
+        """The bodies."""
+        return self._bodies
+
+    def load(self, saved: Any) -> None:
+        """The bodies back, bit for bit."""
+        self._bodies = self._spread(jax.tree.map(jnp.asarray, saved))
+
+    def _scan(self, loop, params, normaliser, state, bodies, progress, steps):  # type: ignore[no-untyped-def]
+        physics = self.physics
+        state, over, qpos = begin(loop, state, bodies.diverged, progress)
+        bodies, carry = physics.placed(bodies, qpos, over), state.carry
+
+        def step(now, _):  # type: ignore[no-untyped-def]
+            state, bodies = now
+            state, made = decide(loop, params, normaliser, state, physics.posture(bodies))
+            bodies = physics.advance(bodies, made.excitation, made.forces)
+            body = physics.posture(bodies)
+            task, reward, figures = judge(loop.task, state.task, body, made.excitation)
+            return (state._replace(task=task), bodies), (made, reward, figures, body.diverged)
+
+        (state, bodies), rows = jax.lax.scan(step, (state, bodies), length=steps)
+        last = perceive(loop, state, physics.posture(bodies))
+        return bodies, state, _experience(rows, last, carry)
+
+    def _spread(self, tree: Any) -> Any:
+        """What belongs to participants divided among the devices, the rest on all of them."""
+        if self._sharding is None:
+            return tree
+        everywhere = jax.sharding.NamedSharding(self._sharding.mesh, jax.sharding.PartitionSpec())
+        count = self.physics.participants
+
+        def place(leaf: Any) -> Any:
+            per_participant = getattr(leaf, "ndim", 0) > 0 and leaf.shape[0] == count
+            return jax.device_put(leaf, self._sharding if per_participant else everywhere)
+
+        return jax.tree.map(place, tree)
+
+
+@jax.jit
+def _last(loop: Loop, state: LoopState, body: Posture, excitation: Array) -> tuple[LoopState, Array, Figures, Array]:
+    """The turn after which the policy may change: judge only; the next rollout decides."""
+    task, reward, figures = judge(loop.task, state.task, body, excitation)
+    return state._replace(task=task), reward, figures, jnp.asarray(body.diverged)
+
+
+@jax.jit
+def _gather(rows: list[Any], last: tuple[Array, Array], carry: Any) -> Experience:
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *rows)
+    return _experience(stacked, last, carry)
+
+
+def _experience(stacked: Any, last: tuple[Array, Array], carry: Any) -> Experience:
+    made, reward, figures, ended = stacked
+    rollout = Rollout(made.obs, made.privileged, made.action, made.log_prob, reward, ended, last[0], last[1], carry)
+    return Experience(rollout, figures, jnp.sqrt(jnp.mean(made.emg_uv**2)))
+
+
+def _float32(body: Posture) -> Posture:
+    return Posture(*(np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x for x in body))

@@ -1,0 +1,138 @@
+"""A learned policy as a file, and as something that drives muscles.
+
+The file holds everything needed to use it: parameters, normaliser, the mapping of actions, the layout of the
+observation with its look-ahead times, the control rate, and the muscles' names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from myoloop import checkpoint
+from myoloop.body.engine import Posture
+from myoloop.body.names import JOINTS, MUSCLES
+from myoloop.errors import MyoloopError
+from myoloop.policy.actions import ActionConfig, to_excitation
+from myoloop.policy.networks import NetworkConfig, Policy, make_policy
+from myoloop.policy.normaliser import Normaliser, init_normaliser, normalise
+from myoloop.policy.observation import observation, observation_layout
+
+KIND = "policy"
+VERSION = 1
+
+
+@struct.dataclass
+class LearnedPolicy:
+    """Ready to decide."""
+
+    params: Any
+    normaliser: Normaliser
+    joint_range: Array
+    """(23, 2) rad: the observation's joint angles are relative to it."""
+    network: NetworkConfig = struct.field(pytree_node=False)
+    action: ActionConfig = struct.field(pytree_node=False)
+    look_ahead_s: tuple[float, ...] = struct.field(pytree_node=False)
+    control_hz: float = struct.field(pytree_node=False)
+    name: str = struct.field(pytree_node=False)
+
+    def start(self, participants: int) -> Any:
+        """What participants that begin remember."""
+        return self._policy.start(participants)
+
+    @property
+    def _policy(self) -> Policy:
+        return make_policy(self.network, observation_layout(self.look_ahead_s).size, len(MUSCLES))
+
+
+class Loaded(NamedTuple):
+    """A policy and where it comes from."""
+
+    policy: LearnedPolicy
+    made_by: dict[str, str]
+    about: dict[str, Any]
+    """The training's configuration."""
+
+
+def excitation(policy: LearnedPolicy, body: Posture, wanted: Array, carry: Any) -> tuple[Array, Any]:
+    """The policy's choice without exploration, pure JAX.
+
+    Args:
+      body: posture now, (B, ...).
+      wanted: (looks, B, 23) rad, the postures asked for `policy.look_ahead_s` from now.
+      carry: from `start` or the last call.
+
+    Returns:
+      excitation (B, 39) and the carry.
+    """
+    obs = normalise(policy.normaliser, observation(policy.joint_range, body, wanted))
+    dist, carry, _ = policy._policy.apply(policy.params, obs, carry)
+    return to_excitation(policy.action, dist.mean), carry
+
+
+def save_policy(path: str | Path, policy: LearnedPolicy, about: dict[str, Any]) -> None:
+    """Write it; `about`: how it was trained, JSON-able."""
+    config = {
+        "network": dataclasses.asdict(policy.network),
+        "action": dataclasses.asdict(policy.action),
+        "observation": observation_layout(policy.look_ahead_s).describe(),
+        "look_ahead_s": list(policy.look_ahead_s),
+        "control_hz": policy.control_hz,
+        "muscles": list(MUSCLES),
+        "joints": list(JOINTS),
+        "name": policy.name,
+        "training": about,
+    }
+    tree = {"params": policy.params, "normaliser": policy.normaliser, "joint_range": policy.joint_range}
+    checkpoint.save(path, tree, kind=KIND, version=VERSION, config=config)
+
+
+def load_policy(path: str | Path) -> Loaded:
+    """Read what `save_policy` wrote.
+
+    Raises:
+      MyoloopError: not a policy, damaged, of another version, or made for another observation or other muscles.
+    """
+    found = checkpoint.load(path, kind=KIND, version=VERSION)
+    try:
+        config = found.config
+        network = NetworkConfig(**{**config["network"], "hidden": tuple(config["network"]["hidden"])})
+        action = ActionConfig(**config["action"])
+        look_ahead = tuple(float(s) for s in config["look_ahead_s"])
+        control_hz, name, layout = float(config["control_hz"]), str(config["name"]), config["observation"]
+        muscles, joints = tuple(config["muscles"]), tuple(config["joints"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MyoloopError(
+            f"{path}: its description does not fit this version's policies ({error}). Use the myoloop that made it, or "
+            "train again."
+        ) from error
+    expected = observation_layout(look_ahead).describe()
+    if layout != expected:
+        raise MyoloopError(
+            f"{path}: made for the observation {_words(layout)}; this myoloop gives {_words(expected)}. Use the myoloop "
+            f"that made it ({found.made_by.get('myoloop', '?')}, git {found.made_by.get('git', '?')}), or train again."
+        )
+    if muscles != MUSCLES or joints != JOINTS:
+        odd = sorted(set(muscles) ^ set(MUSCLES) | set(joints) ^ set(JOINTS)) or ["their order"]
+        raise MyoloopError(f"{path}: made for another body; these differ: {', '.join(odd)}. Train again.")
+    size = observation_layout(look_ahead).size
+    like = {
+        "params": make_policy(network, size, len(MUSCLES)).init(jax.random.key(0)),
+        "normaliser": init_normaliser(size),
+        "joint_range": jnp.zeros((len(JOINTS), 2)),
+    }
+    tree = jax.tree.map(jnp.asarray, checkpoint.load(path, kind=KIND, version=VERSION, like=like).tree)
+    policy = LearnedPolicy(
+        tree["params"], tree["normaliser"], tree["joint_range"], network, action, look_ahead, control_hz, name
+    )
+    return Loaded(policy, found.made_by, dict(config.get("training", {})))
+
+
+def _words(layout: list) -> str:
+    return ", ".join(f"{name} ({size})" for name, size in layout)
