@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from myoloop.assets import find_file
 from myoloop.emg.armband import armband_from
+from myoloop.emg.condition_names import check_conditions
+from myoloop.emg.conductor import conductor_from
+from myoloop.emg.config import config_from
 from myoloop.errors import MyoloopError, unknown_name
 
 PHYSICS_DT = 0.002
@@ -43,6 +46,26 @@ class ParticipantSettings(Settings):
     person: int = Field(0, ge=0, description="seed of the anatomy: motor units, fibres, electrode placement")
     armband: str | dict[str, Any] = Field(
         "semg_rd16", description="EMG device: a preset, a preset with changes, or your own (see emg/armband.py)"
+    )
+    sample: bool = Field(
+        False, description="draw size, fat, units, velocities and donning of the person by `person`, too"
+    )
+    anatomy: dict[str, Any] = Field(
+        default_factory=dict, description="physiology: fields of EmgConfig (emg/config.py), e.g. `{velocity_mean: 3.8}`"
+    )
+    conductor: str | dict[str, Any] = Field(
+        default_factory=dict, description="tissues: `cylinder`, `half_space`, or fields of Conductor (emg/conductor.py)"
+    )
+    conditions: dict[str, float] = Field(
+        default_factory=dict, description="what the participant has from the start: strengths 0..1 by name"
+    )
+    movable_band: bool = Field(
+        False, description="whether `rotation` and `displacement` may move the armband during a run"
+    )
+    posture: bool = Field(False, description="whether the posture shifts and stretches muscles under the electrodes")
+    force: Literal["direct", "twitch"] = Field(
+        "direct",
+        description="twitch: forearm muscles pull as their motor units discharge; direct: as they are excited",
     )
     reference: ReferenceSettings = Field(default_factory=lambda: ReferenceSettings())  # type: ignore[call-arg]
     control_hz: float = Field(50.0, ge=10, le=200, description="control steps per second")
@@ -136,6 +159,10 @@ def _validate(raw: dict[str, Any], where: str) -> Experiment:
         raise _explain(error, where) from error
     me = experiment.participant
     band = armband_from(me.armband, f"{where}: participant.armband")
+    config_from(me.anatomy, f"{where}: participant.anatomy")
+    conductor_from(me.conductor, f"{where}: participant.conductor")
+    movable = me.movable_band or me.posture
+    check_conditions(me.conditions, band.channel_labels, movable, f"{where}: participant.conditions")
     fitting = [hz for hz in range(10, 201) if _fits(hz, band.rate_hz)]
     if not _fits(me.control_hz, band.rate_hz):
         raise MyoloopError(

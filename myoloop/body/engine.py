@@ -61,8 +61,12 @@ class Engine(Protocol):
     def reset(self, qpos: np.ndarray | None = None, ids: np.ndarray | None = None) -> BodyState:
         """Put participants `ids` (default all) to rest at `qpos` (default neutral): no activation, no push, time 0."""
 
-    def step(self, excitation: np.ndarray) -> BodyState:
-        """Hold excitation (B, 39), 0..1, for one control step and return the state after it."""
+    def step(self, excitation: np.ndarray, activation: np.ndarray | None = None) -> BodyState:
+        """Hold excitation (B, 39), 0..1, for one control step and return the state after it.
+
+        activation: (B, 39), 0..1, given from outside (e.g. from motor-unit twitches) and held for the step instead of
+        what the excitation would make of it; NaN where the muscle's own activation dynamics apply. None: all of them.
+        """
 
     def state(self) -> BodyState:
         """The state now, without stepping."""
@@ -119,13 +123,18 @@ class MujocoEngine:
         self._batch.forward(chosen, stage=NEW_STATE)
         return self.state()
 
-    def step(self, excitation: np.ndarray) -> BodyState:
-        """See Engine.step.
+    def step(self, excitation: np.ndarray, activation: np.ndarray | None = None) -> BodyState:
+        """See Engine.step. Where activation is given, `act` and `ctrl` are set to it, so that it stands still.
 
         Raises:
-          MyoloopError: excitation has another shape, is not finite, or leaves 0..1.
+          MyoloopError: excitation or activation has another shape or leaves 0..1, or excitation is NaN.
         """
-        self._view["ctrl"][:] = self._checked_excitation(excitation)
+        excitation = self._checked_excitation(excitation)
+        given = None if activation is None else self._checked_activation(activation)
+        self._view["ctrl"][:] = excitation
+        if given is not None:
+            held = ~np.isnan(given)
+            self._view["ctrl"][held] = self._view["act"][held] = given[held]
         self._apply_push()
         self._batch.step(nstep=self._substeps, stage=NEW_STATE)
         self._diverged |= (self._batch.warning[:, BAD_STATE, 1] > 0).any(axis=1)
@@ -228,6 +237,20 @@ class MujocoEngine:
                 "expected 0..1: map or clip the policy's action first."
             )
         return excitation
+
+    def _checked_activation(self, activation: np.ndarray) -> np.ndarray:
+        activation = np.asarray(activation)
+        expected = (self.participants, len(MUSCLES))
+        if activation.shape != expected:
+            raise MyoloopError(f"activation has shape {activation.shape}; expected {expected}: participants, muscles.")
+        bad = (activation < 0.0) | (activation > 1.0)
+        if bad.any():
+            who, muscle = np.argwhere(bad)[0]
+            raise MyoloopError(
+                f"activation of {MUSCLES[muscle]}, participant {who}, is {activation[who, muscle]}; "
+                "expected 0..1, or NaN for the muscle's own dynamics."
+            )
+        return activation
 
     def _checked_posture(self, qpos: np.ndarray, count: int) -> np.ndarray:
         qpos = np.asarray(qpos, float)

@@ -1,0 +1,33 @@
+"""From an experiment's description of its participant to the library's."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from myoloop.emg.armband import armband_from
+from myoloop.emg.conductor import conductor_from
+from myoloop.emg.config import config_from
+from myoloop.emg.people import sample_person
+from myoloop.experiment import Experiment
+from myoloop.participant import ParticipantConfig
+from myoloop.task.reference import ReferenceConfig
+
+
+def participant_config(experiment: Experiment) -> ParticipantConfig:
+    """What an experiment says of its participant, as the library takes it."""
+    me = experiment.participant
+    band, anatomy = armband_from(me.armband), config_from(me.anatomy)
+    if me.conductor:
+        anatomy = dataclasses.replace(anatomy, conductor=conductor_from(me.conductor))
+    return ParticipantConfig(
+        armband=band,
+        reference=ReferenceConfig(kind=me.reference.kind, seed=me.reference.seed),
+        person=me.person,
+        anatomy=anatomy,
+        people=(sample_person(me.person, band, anatomy),) if me.sample else (),
+        conditions=me.conditions,
+        movable_band=me.movable_band,
+        posture=me.posture,
+        control_hz=me.control_hz,
+        force=me.force,
+    )
