@@ -6,6 +6,8 @@
   cores, at the excitations of the baseline controller; measured in turns, so that a busy machine slows both
 - `dense_over_ours`: time of the usual way (a dense product of a one-hot spike train with all MUAP coefficients) over
   ours, same participants, same run; `direct_over_ours`: the same for adding every MUAP at full length, spike by spike
+- `moving_over_still`, `posture_over_still`: time with every armband off its place, and with muscles stretched too, over
+  that with armbands that cannot move, same participants, same run
 - `gpu_participants_real_time`: only with a GPU: the largest batch whose EMG takes no longer than a control step
 
     python benchmarks/emg_speed.py --participants 256 --steps 40
@@ -26,7 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from myoloop.emg.synthesis import EmgParams, discharges, healthy, init_emg, synthesise
+from myoloop.body.names import FOREARM_MUSCLES
+from myoloop.emg.placement import Moves
+from myoloop.emg.synthesis import EmgParams, build_emg, discharges, healthy, init_emg, synthesise
 from myoloop.participant import ParticipantConfig, Participants
 
 
@@ -62,7 +66,7 @@ def one_core(config: Config) -> dict[str, float]:
     """Real-time factor of one participant at the baseline controller's excitations."""
     people = Participants(ParticipantConfig(), threads=1)
     took = []
-    state = people._emg_state
+    state = people.emg_state
     for step in range(10 + 10 * config.steps):
         act = people.act()
         people.move()
@@ -78,7 +82,7 @@ def beside_physics(config: Config) -> tuple[dict[str, float], Participants, np.n
     """EMG and physics of the same control steps, one after the other."""
     people = Participants(ParticipantConfig(), participants=config.participants)
     emg, physics = [], []
-    state = people._emg_state
+    state = people.emg_state
     for step in range(5 + config.steps):
         act = people.act()
 
@@ -117,7 +121,7 @@ def usual_ways(params: EmgParams, excitation: np.ndarray, repeats: int) -> dict[
         at = found.sample - int(out.spikes.start[b])
         rows[b, at, found.unit] = 1.0
         spikes += [(b, s, u) for s, u in zip(at, found.unit, strict=True)]
-    onehot, coefficients = jnp.asarray(rows), params.coefficients[0]
+    onehot, coefficients = jnp.asarray(rows), params.coefficients
     dense = jax.jit(lambda x, c: jnp.einsum("bsu,ud->bsd", x, c, precision="highest"))
     shapes = np.asarray(params.stretched)[0]
     waves = np.einsum("ucr,rl->ucl", np.asarray(coefficients).reshape(params.units, -1, shapes.shape[0]), shapes)
@@ -135,6 +139,29 @@ def usual_ways(params: EmgParams, excitation: np.ndarray, repeats: int) -> dict[
     return {
         "dense_over_ours": round(median(lambda: dense(onehot, coefficients), repeats) / ours, 2),
         "direct_over_ours": round(median(lambda: direct(b, s, u, table), repeats) / ours, 2),
+    }
+
+
+def moving(params: EmgParams, excitation: np.ndarray, repeats: int) -> dict[str, float]:
+    """What armbands off their place and stretched muscles cost, measured in turns."""
+    batch, samples = excitation.shape[0], round(0.02 * params.band.rate_hz)
+    rng, still = np.random.default_rng(0), healthy(params, batch)
+    movable = build_emg(params.band, params.config, Moves())
+    off = still._replace(
+        rotation_deg=rng.uniform(-20, 20, batch).astype(np.float32),
+        displacement_mm=rng.uniform(-5, 15, batch).astype(np.float32),
+    )
+    strain = rng.uniform(-0.2, 0.2, (batch, len(FOREARM_MUSCLES))).astype(np.float32)
+    cases = [(params, still), (movable, off), (movable, off._replace(fibre_strain=strain, muscle_shift_mm=20 * strain))]
+    _, state = synthesise(params, init_emg(params, range(batch)), excitation, 10 * samples)
+    took = np.zeros((repeats + 2, len(cases)))
+    for row in took:
+        for n, (who, now) in enumerate(cases):
+            row[n] = seconds(lambda who=who, now=now: synthesise(who, state, excitation, samples, now))
+    still_s, moving_s, posture_s = np.median(took[2:], axis=0)
+    return {
+        "moving_over_still": round(float(moving_s / still_s), 2),
+        "posture_over_still": round(float(posture_s / still_s), 2),
     }
 
 
@@ -168,6 +195,7 @@ def main(config: Config) -> None:
         "lowrank_error": round(float(params.lowrank_error), 4),
     } | result
     result |= beside | usual_ways(params, excitation[: config.dense_participants], 15)
+    result |= moving(params, excitation[: config.dense_participants], 15)
     if jax.default_backend() == "gpu":
         result["gpu_participants_real_time"] = gpu_participants(params, excitation)
     result |= {"device": jax.devices()[0].device_kind, "cores": len(os.sched_getaffinity(0))}

@@ -199,7 +199,7 @@ def costs(settings: list[Setting], recording: Recording, steps: int) -> list[flo
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Deviation against cost."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for family, colour in (("Euler", "tab:red"), ("implicitfast", "tab:blue")):
+    for family, colour, offset in (("Euler", "tab:red", (-8, -14)), ("implicitfast", "tab:blue", (4, 5))):
         line = [row for row in rows if row["setting"].startswith(family) and "," not in row["setting"]]
         line.sort(key=lambda row: row["us_per_control_step"])
         x, y = [row["us_per_control_step"] for row in line], [row["mean_deg"] for row in line]
@@ -207,7 +207,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for row in line:
             label = row["setting"].removeprefix(family)
             place = (row["us_per_control_step"], row["mean_deg"])
-            axes.annotate(label, place, textcoords="offset points", xytext=(4, 5), color=colour)
+            axes.annotate(label, place, textcoords="offset points", xytext=offset, color=colour)
     axes.axhline(0.2, color="grey", linestyle=":", label="accepted: 0.2 deg")
     axes.set(xscale="log", yscale="log", ylabel="mean joint deviation after 1 s (deg)")
     axes.set_xlabel("cost of a 20 ms control step (CPU µs)")
@@ -225,9 +225,9 @@ errors, and the joints are compared after 1 s. A third of the {participants} bod
 random excitations that jump, a third follows gestures while its fingertips are pushed with a few newtons.
 `python benchmarks/physics_settings.py` makes this page.
 
-**myoloop uses {chosen}** for training and live sessions (`PHYSICS_DT` in `myoloop/body/__init__.py`): {mean} deg mean
-deviation, {speedup}x the control steps of MyoHand's own setting (Euler 2 ms). The error that a good policy makes is forty
-times as large.
+**myoloop uses {chosen}** for training and live sessions (`PHYSICS_DT` in `myoloop/body/__init__.py`): {mean} deg
+mean deviation, and {speedup} times as many control steps a second as with MyoHand's own setting (Euler 2 ms). The errors that
+people and policies make are degrees.
 
 ![mean joint deviation after 1 s against CPU time of a control step, for Euler and implicitfast](physics-settings.png)
 

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from myoloop.assets import find_file
 from myoloop.body import PHYSICS_DT
 from myoloop.emg.armband import armband_from
+from myoloop.emg.condition_names import check_conditions
+from myoloop.emg.conductor import conductor_from
+from myoloop.emg.config import config_from
 from myoloop.errors import MyoloopError, unknown_name
 
 
@@ -57,10 +60,34 @@ class ParticipantSettings(Settings):
 
     id: str = Field("myo", description="prefix of its LSL streams and its ROS namespace")
     engine: Literal["mujoco", "mjx", "warp"] = Field("mujoco", description="who integrates the physics")
-    policy: Literal["baseline"] = Field("baseline", description="who drives the muscles")
+    policy: str = Field(
+        "baseline",
+        description="who drives the muscles: a policy's file, relative to the experiment file or the installation, or "
+        "`baseline`, a controller without learning",
+    )
     person: int = Field(0, ge=0, description="seed of the anatomy: motor units, fibres, electrode placement")
     armband: str | dict[str, Any] = Field(
         "semg_rd16", description="EMG device: a preset, a preset with changes, or your own (see emg/armband.py)"
+    )
+    sample: bool = Field(
+        False, description="draw size, fat, units, velocities and donning of the person by `person`, too"
+    )
+    anatomy: dict[str, Any] = Field(
+        default_factory=dict, description="physiology: fields of EmgConfig (emg/config.py), e.g. `{velocity_mean: 3.8}`"
+    )
+    conductor: str | dict[str, Any] = Field(
+        default_factory=dict, description="tissues: `cylinder`, `half_space`, or fields of Conductor (emg/conductor.py)"
+    )
+    conditions: dict[str, float] = Field(
+        default_factory=dict, description="what the participant has from the start: strengths 0..1 by name"
+    )
+    movable_band: bool = Field(
+        False, description="whether `rotation` and `displacement` may move the armband during a run"
+    )
+    posture: bool = Field(False, description="whether the posture shifts and stretches muscles under the electrodes")
+    force: Literal["direct", "twitch"] = Field(
+        "direct",
+        description="twitch: forearm muscles pull as their motor units discharge; direct: as they are excited",
     )
     reference: ReferenceSettings = Field(default_factory=lambda: ReferenceSettings())  # type: ignore[call-arg]
     control_hz: float = Field(50.0, ge=10, le=200, description="control steps per second")
@@ -121,6 +148,10 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
     for key, value in (overrides or {}).items():
         _set_dotted(raw, key, value)
     experiment = _validate(raw, str(path))
+    me = experiment.participant
+    if me.policy != "baseline":
+        policy = find_file(me.policy, beside=file.parent, kind="participant.policy")
+        experiment = experiment.model_copy(update={"participant": me.model_copy(update={"policy": str(policy)})})
     reference = experiment.participant.reference
     if reference.path is not None:
         motion = find_file(reference.path, beside=file.parent, kind="participant.reference.path")
@@ -160,6 +191,10 @@ def _validate(raw: dict[str, Any], where: str) -> Experiment:
         raise _explain(error, where) from error
     me = experiment.participant
     band = armband_from(me.armband, f"{where}: participant.armband")
+    config_from(me.anatomy, f"{where}: participant.anatomy")
+    conductor_from(me.conductor, f"{where}: participant.conductor")
+    movable = me.movable_band or me.posture
+    check_conditions(me.conditions, band.channel_labels, movable, f"{where}: participant.conditions")
     fitting = [hz for hz in range(10, 201) if _fits(hz, band.rate_hz)]
     if not _fits(me.control_hz, band.rate_hz):
         raise MyoloopError(

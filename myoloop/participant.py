@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from myoloop.assets import find_file
 from myoloop.body.engine import BodyState
 from myoloop.body.engines import make_engine
-from myoloop.body.model import load_hand
+from myoloop.body.model import Hand, load_hand
+from myoloop.body.names import FOREARM_MUSCLES, JOINTS
 from myoloop.emg.armband import Armband, armband
+from myoloop.emg.condition_names import PERSON, check_conditions
 from myoloop.emg.conditions import disordered, no_disorder, set_condition
 from myoloop.emg.config import EmgConfig
-from myoloop.emg.synthesis import Discharges, Spikes, build_emg, discharges, healthy, init_emg, synthesise
-from myoloop.errors import MyoloopError
-from myoloop.policy.baseline import BaselineConfig, baseline_excitation, make_baseline
-from myoloop.task.reference import PlayableConfig, ReferenceConfig, hold, make_reference, motion, release
+from myoloop.emg.force import ForceParams, ForceState, build_force, init_force, twitch_force
+from myoloop.emg.people import Person, build_people, build_person, sample_people
+from myoloop.emg.placement import Moves
+from myoloop.emg.posture import posture
+from myoloop.emg.synthesis import (
+    Discharges,
+    EmgParams,
+    EmgState,
+    Spikes,
+    discharges,
+    healthy,
+    init_emg,
+    synthesise,
+)
+from myoloop.errors import MyoloopError, unknown_name
+from myoloop.policy.baseline import Baseline, BaselineConfig, baseline_excitation, make_baseline
+from myoloop.policy.learned import LearnedPolicy, load_policy
+from myoloop.policy.learned import excitation as policy_excitation
+from myoloop.task.reference import PlayableConfig, ReferenceConfig, hold, joint_angles, make_reference, motion, release
+
+BASELINE = "baseline"
+"""Instead of a policy's file: policy/baseline.py."""
+Force = Literal["direct", "twitch"]
+"""Where the activation of the forearm muscles comes from."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +50,37 @@ class ParticipantConfig:
     """Who the participants are and what they are asked to do."""
 
     armband: Armband = field(default_factory=lambda: armband("semg_rd16"))
-    """the EMG device they wear"""
+    """the EMG device they wear; where it sits on them, if they are not `people`"""
     reference: PlayableConfig = field(default_factory=ReferenceConfig)
     """the motion asked for, by templates or from a file; each participant of a batch gets a different one"""
     person: int = 0
     """seed of the anatomy: motor units, fibres"""
+    anatomy: EmgConfig = field(default_factory=EmgConfig)
+    """physiology of the forearm; its seed is `person`"""
+    people: tuple[Person, ...] = ()
+    """different people side by side, one a participant (`sample_people`); none: all are the person above"""
+    conditions: Mapping[str, float] = field(default_factory=dict)
+    """what everybody has from the start: names of myoloop.emg.condition_names, strengths 0..1"""
+    movable_band: bool = False
+    """whether `rotation` and `displacement` may move the armband during a run (half a minute to build, then cached)"""
+    posture: bool = False
+    """whether the body's posture shifts muscles under the electrodes and stretches their fibres (needs a movable band)"""
     control_hz: float = 50.0
     """control steps per second"""
     engine: str = "mujoco"
     """who integrates the physics: `mujoco`, `mjx` or `warp`"""
+    policy: str = BASELINE
+    """who drives the muscles: a policy's file, or "baseline", the controller without learning"""
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
-    """the controller that drives the muscles"""
+    """habits of that controller"""
+    force: Force = "direct"
+    """direct: the body's muscles follow the excitation; twitch: the forearm's follow the discharges of their motor units"""
+
+    def __post_init__(self) -> None:
+        if self.force not in get_args(Force):
+            raise unknown_name("force", self.force, get_args(Force), "ParticipantConfig")
+        movable = self.movable_band or self.posture
+        check_conditions(self.conditions, self.armband.channel_labels, movable, "ParticipantConfig.conditions")
 
 
 class Act(NamedTuple):
@@ -55,6 +98,26 @@ class Act(NamedTuple):
     """(B, 5) flexion asked for, 0..1"""
     wanted: np.ndarray
     """(B, 23) joint angles asked for, rad"""
+    activation: np.ndarray | None = None
+    """(B, 26) 0..1 that the discharges give the forearm muscles; None with force `direct`"""
+
+
+class _Fixed(NamedTuple):
+    """What a step reads and never changes."""
+
+    mind: Baseline | LearnedPolicy
+    emg: EmgParams
+    force: ForceParams | None
+    stance: tuple[np.ndarray, np.ndarray] | None
+    """Neutral muscle lengths (39,), m, and the armbands' levels, for `posture`."""
+
+
+class _State(NamedTuple):
+    """What a step changes, body apart."""
+
+    mind: Any
+    emg: EmgState
+    force: ForceState | None
 
 
 class Participants:
@@ -78,8 +141,9 @@ class Participants:
           threads: for the physics of engine `mujoco`; 0: all cores.
 
         Raises:
-          MyoloopError: the armband gives no whole number of samples a control step, or an engine that is unknown, not
-            installed or too big for the memory.
+          MyoloopError: the armband gives no whole number of samples a control step; not one of `people` each; an armband
+            that cannot move as far as it may; an engine that is unknown, not installed or too big for the memory; a
+            policy that cannot be used, or acts at another rate.
         """
         self.config = config
         self.participants = participants
@@ -95,19 +159,45 @@ class Participants:
         self.hand = load_hand()
         self.engine = make_engine(config.engine, self.hand, participants, self.control_dt, threads)
         self._start = self._reference = make_reference(config.reference, participants=participants)
-        self._controller = make_baseline(self.hand, config.baseline)
-        self.emg_params = build_emg(config.armband, EmgConfig(seed=config.person))
+        mind = _mind(config, self.hand)
+        self.emg_params, worn = _built(config, participants)
+        force = build_force(self.emg_params) if config.force == "twitch" else None
         self._decide = jax.jit(_decide, static_argnames="samples")
         self._circumstances = healthy(self.emg_params, participants)
         self._disorder = no_disorder(participants)
+        self.conditions: dict[str, float] = {}
+        """what everybody has now, by name, if not 0"""
+        for name, strength in config.conditions.items():
+            if name in PERSON:
+                self.conditions |= {name: float(strength)} if strength else {}
+            else:
+                self.set_condition(name, strength)
+        level = np.array([band.level for band in worn], np.float32)
+        neutral = self.engine.reset().length[0].astype(np.float32)
+        stance = (neutral, level) if config.posture else None
+        self._fixed = _Fixed(mind, self.emg_params, force, stance)
         self.reset(range(participants))
+
+    @classmethod
+    def sample(
+        cls, seed: int, participants: int, config: ParticipantConfig | None = None, threads: int = 0
+    ) -> Participants:
+        """A population: people drawn from published ranges, the same for the same seed; `config` says the rest."""
+        config = config or ParticipantConfig()
+        drawn = sample_people(seed, participants, config.armband, config.anatomy)
+        return cls(replace(config, people=drawn), participants, threads)
 
     def reset(self, seeds: Iterable[int]) -> BodyState:
         """Starts over: bodies at rest, reference from its beginning, EMG noise and discharges from `seeds`, one each."""
         seeds = np.asarray(list(seeds))
         if len(seeds) != self.participants:
             raise MyoloopError(f"{len(seeds)} seeds for {self.participants} participants: give one each.")
-        self._emg_state = init_emg(self.emg_params, jnp.asarray(seeds))
+        fixed = self._fixed
+        self._state = _State(
+            mind=fixed.mind.start(self.participants) if isinstance(fixed.mind, LearnedPolicy) else (),
+            emg=init_emg(self.emg_params, jnp.asarray(seeds)),
+            force=init_force(fixed.force, self.participants) if fixed.force else None,
+        )
         self._reference = self._start
         self.steps = 0
         return self.reset_body()
@@ -124,14 +214,20 @@ class Participants:
 
     def act(self) -> Act:
         """Decides the excitations of the coming step and synthesises the EMG that they make."""
-        now, ahead = np.float32(self.time), np.float32(self.time + self.control_dt)
-        out, self._emg_state = self._decide(
-            self._reference, self._controller, self.emg_params, self._emg_state, self._circumstances,
-            self._disorder, _float32(self.body), now, ahead, samples=self.samples,
+        out, self._state = self._decide(
+            self._fixed, self._state, self._reference, self._circumstances, self._disorder, _float32(self.body),
+            np.float32(self.time), np.float32(self.control_dt), samples=self.samples,
         )  # fmt: skip
-        excitation, chunk, spikes, *asked = out
+        excitation, chunk, spikes, activation, *asked = out
+        target, flexion, wanted = map(np.asarray, asked)
         self._excitation = np.asarray(excitation)
-        return Act(self._excitation, np.asarray(chunk), spikes, *map(np.asarray, asked))
+        self._activation = None if activation is None else np.asarray(activation)
+        return Act(self._excitation, np.asarray(chunk), spikes, target, flexion, wanted, self._activation)
+
+    @property
+    def emg_state(self) -> EmgState:
+        """Clocks of the units, and what is still to come of past discharges."""
+        return self._state.emg
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -158,15 +254,21 @@ class Participants:
           strength: 0 (healthy) to 1.
 
         Raises:
-          MyoloopError: unknown name, or a strength outside 0..1.
+          MyoloopError: unknown name, a strength outside 0..1, or rotation or displacement without `movable_band`.
         """
         self._circumstances, self._disorder = set_condition(
-            self.config.armband, self._circumstances, self._disorder, name, strength, max(self.emg_params.turns_deg)
+            self.config.armband, self._circumstances, self._disorder, name, strength, self.emg_params.moves
         )
+        now = {n: s for n, s in self.conditions.items() if n != name}
+        self.conditions = now | ({name: float(strength)} if strength else {})
 
     def move(self) -> BodyState:
         """The bodies follow the excitations that `act` decided, for one control step."""
-        self.body = self.engine.step(self._excitation)
+        given = self._activation
+        if given is not None:  # the hand's own muscles have no motor units here: their activation follows excitation
+            own = np.full((self.participants, self._excitation.shape[1] - len(FOREARM_MUSCLES)), np.nan)
+            given = np.concatenate([given, own], axis=1)
+        self.body = self.engine.step(self._excitation, given)
         self.steps += 1
         return self.body
 
@@ -175,10 +277,11 @@ class Participants:
         return {
             "physics": self.engine.save(),
             "body": self.body,
-            "emg": jax.tree.map(np.asarray, self._emg_state),
+            "state": jax.tree.map(np.asarray, self._state),
             "reference": jax.tree.map(np.asarray, self._reference),
             "circumstances": jax.tree.map(np.asarray, self._circumstances),
             "disorder": jax.tree.map(np.asarray, self._disorder),
+            "conditions": {name: np.asarray(strength) for name, strength in self.conditions.items()},
             "steps": np.asarray(self.steps),
         }
 
@@ -186,11 +289,40 @@ class Participants:
         """Goes on from a state that `save` gave, bit for bit."""
         self.engine.load(state["physics"])
         self.body = state["body"]
-        self._emg_state = jax.tree.map(jnp.asarray, state["emg"])
+        self._state = jax.tree.map(jnp.asarray, state["state"])
         self._reference = jax.tree.map(jnp.asarray, state["reference"])
         self._circumstances = jax.tree.map(np.array, state["circumstances"])
         self._disorder = jax.tree.map(np.array, state["disorder"])
+        self.conditions = {name: float(strength) for name, strength in state["conditions"].items()}
         self.steps = int(state["steps"])
+
+
+def _mind(config: ParticipantConfig, hand: Hand) -> Baseline | LearnedPolicy:
+    """Who drives the muscles."""
+    if config.policy == BASELINE:
+        return make_baseline(hand, config.baseline)
+    policy = load_policy(find_file(config.policy, kind="policy")).policy
+    if abs(policy.control_hz - config.control_hz) > 1e-6:
+        raise MyoloopError(
+            f"policy {config.policy} was trained to act at {policy.control_hz:g} Hz, control_hz is {config.control_hz:g}: set "
+            f"control_hz to {policy.control_hz:g}, or train one."
+        )
+    return policy
+
+
+def _built(config: ParticipantConfig, participants: int) -> tuple[EmgParams, list[Armband]]:
+    """The EMG of the participants, and the armband as each wears it (one if all are the same person)."""
+    moves = Moves() if config.movable_band or config.posture else None
+    ill = {name: strength for name, strength in config.conditions.items() if name in PERSON}
+    if not config.people:
+        person = Person(replace(config.anatomy, seed=config.person), config.armband)
+        return build_person(person, ill, moves), [config.armband]
+    if len(config.people) != participants:
+        raise MyoloopError(f"{len(config.people)} people for {participants} participants: give one each.")
+    bands = [person.band for person in config.people]
+    if participants == 1:
+        return build_person(config.people[0], ill, moves), bands
+    return build_people(config.people, ill, moves), bands
 
 
 def _float32(body: BodyState) -> BodyState:
@@ -198,14 +330,27 @@ def _float32(body: BodyState) -> BodyState:
 
 
 def _decide(  # type: ignore[no-untyped-def]
-    reference, controller, emg_params, emg_state, circumstances, disorder, body, now, ahead, *, samples
+    fixed, state, reference, circumstances, disorder, body, now, control_dt, *, samples
 ):
-    """One step without the body, pure JAX; shapes as in `Act`.
+    """One step without the body, pure JAX; what it gives is as in `Act`.
 
-    The muscles are told where to be at the end of the step (`ahead`), not where they should have been at its start.
+    The muscles are told where to be at the end of the step, not where they should have been at its start.
     """
-    asked, coming = motion(reference, now), motion(reference, ahead)
-    excitation = baseline_excitation(controller, body, coming.qpos, coming.qvel)
-    excitation = disordered(disorder, excitation, emg_state.key, now)
-    out, emg_state = synthesise(emg_params, emg_state, excitation, samples, circumstances)
-    return (excitation, out.chunk, out.spikes, asked.labels, asked.flexion, asked.qpos), emg_state
+    asked = motion(reference, now)
+    mind, mind_state = fixed.mind, state.mind
+    if isinstance(mind, LearnedPolicy):
+        wanted = jnp.stack([joint_angles(reference, now + s) for s in mind.look_ahead_s])
+        excitation, mind_state = policy_excitation(mind, body, wanted, mind_state)
+    else:
+        coming = motion(reference, now + control_dt)
+        excitation = baseline_excitation(mind, body, coming.qpos, coming.qvel)
+    excitation = disordered(disorder, excitation, state.emg.key, now)
+    if fixed.stance is not None:
+        shifted = posture(body.qpos[:, JOINTS.index("pro_sup")], body.length, *fixed.stance)
+        circumstances = circumstances._replace(**shifted._asdict())
+    out, emg_state = synthesise(fixed.emg, state.emg, excitation, samples, circumstances)
+    activation, force_state = None, state.force
+    if fixed.force is not None:
+        activation, force_state = twitch_force(fixed.force, force_state, out.spikes, samples)
+    asked = (asked.labels, asked.flexion, asked.qpos)
+    return (excitation, out.chunk, out.spikes, activation, *asked), _State(mind_state, emg_state, force_state)

@@ -102,6 +102,11 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "duration_s": 0.0 if rows is None else round(len(rows) / control_hz, 3),
         "asked_duration_s": config["duration_s"],
         "failure": _failure(witness, participant),
+        "participant": {
+            "person": config["participant"]["person"],
+            "sample": config["participant"]["sample"],
+            "conditions": participant.get("conditions", config["participant"]["conditions"]),
+        },
         "emg": {
             "armband": armband_from(config["participant"]["armband"]).name,
             "channels": len(witness["labels"]),
@@ -182,6 +187,8 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     latency, step = loop["feedback_latency_ms"], loop["step_ms"]
     accuracy = task["accuracy"]
     fingers = ", ".join(f"{k} {100 * v:.0f}" for k, v in (task["accuracy_per_finger"] or {}).items())
+    if ill := report["participant"]["conditions"]:
+        table.add_row("conditions", ", ".join(f"{name} {strength:g}" for name, strength in ill.items()))
     table.add_row("accuracy", "open loop" if accuracy is None else f"{100 * accuracy:.1f} %  ({fingers})")
     table.add_row("feedback latency", f"median {latency['median']} ms, p99 {latency['p99']} ms" if latency else "-")
     table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")

@@ -136,6 +136,17 @@ def test_block_filter_equals_scipy_for_any_block_length(samples):
 
 def test_every_muscle_row_names_its_sources_and_lies_inside_the_arm():
     for name, row in MUSCLE_TABLE.items():
-        assert len(row.source) == 6 and set(row.source) <= set("NCLRE"), name
+        assert len(row.source) == 6 and set(row.source) <= set("NCLME"), name
         assert 0 < row.depth_mm[0] < row.depth_mm[1] < 42 and 0 <= row.belly[0] < row.belly[1] <= 1, name
         assert (row.units is None) == (row.source[5] == "E"), name
+
+
+def test_cross_sections_and_fibres_are_those_of_the_cadavers():
+    # Lieber et al. 1990, 1992 as the OpenSim wrist model holds them: force (N) over 45 or 30 N/cm2, fibre length (mm) at 2.7
+    # um of sarcomere over 2.7/2.2.
+    model = {"ECRB": (122.9, 45, 58.5), "FCU": (102.6, 30, 50.9), "FDS2": (51.3, 30, None), "FDP3": (66.9, 30, 83.5)}
+    model |= {"EDC3": (45.9, 45, 72.4), "EDM": (28.8, 45, 67.5), "FPL": (62.4, 30, 55.2), "APL": (57.9, 30, 71.3)}
+    for name, (force, tension, fibre) in model.items():
+        row = MUSCLE_TABLE[name]
+        assert row.pcsa_cm2 == pytest.approx(force / tension, abs=0.01), name
+        assert fibre is None or row.fibre_mm == pytest.approx(fibre * 2.2 / 2.7, abs=1.0), name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,21 +18,31 @@ RATE = 2000.0
 STEADY = EmgConfig(units_scale=0.3, common_drive_cov=0.0, doublet_probability=0.0)
 
 
+@functools.cache
+def compiled(config: EmgConfig, blocks: int):
+    """(state, start), key, drive -> (blocks, K, U): discharges of one participant, compiled once a configuration."""
+    pool = motor_units.build_pool(config)
+    params, muscle = motor_units.pool_params(pool, RATE), jnp.asarray(pool.muscle)
+
+    @jax.jit
+    def scan(start, key, drive):
+        def step(carry, _):
+            state, start = carry
+            when, state = motor_units.discharge(params, muscle, config, RATE, state, key, start, drive, 40)
+            return (state, start + 40), when[0]
+
+        return jax.lax.scan(step, start, None, length=blocks)[1]
+
+    return scan
+
+
 def run(config: EmgConfig, excitation: float, seconds: float, seed: int = 1) -> list[np.ndarray]:
     """Discharge samples of every unit at constant excitation."""
     pool = motor_units.build_pool(config)
-    params = motor_units.pool_params(pool, RATE)
     key = noise.address(jnp.uint32(9), jnp.array([seed], jnp.uint32))
     drive = jnp.full((1, len(FOREARM_MUSCLES)), excitation, jnp.float32)
-    muscle = jnp.asarray(pool.muscle)
-
-    def step(carry, _):
-        state, start = carry
-        when, state = motor_units.discharge(params, muscle, config, RATE, state, key, start, drive, 40)
-        return (state, start + 40), when[0]
-
     start = (motor_units.init_pool(key, pool.muscle.size), jnp.zeros(1, jnp.int32))
-    when = np.asarray(jax.jit(lambda s: jax.lax.scan(step, s, None, length=round(seconds * RATE / 40)))(start)[1])
+    when = np.asarray(compiled(config, round(seconds * RATE / 40))(start, key, drive))
     block, _, unit = np.nonzero(when >= 0)
     sample = block * 40 + when[when >= 0]
     return [np.sort(sample[unit == u]) for u in range(pool.muscle.size)]
@@ -72,7 +84,7 @@ def test_small_units_are_recruited_before_large_ones():
         own = pool.muscle == m
         assert (np.diff(pool.threshold[own]) > 0).all()
         assert (np.diff(pool.fibres[own]) > 0).all()
-    active = [len(t) > 0 for t in run(STEADY, 0.2, 2.0)]
+    active = [len(t) > 0 for t in run(STEADY, 0.2, 20.0)]
     small = motor_units.build_pool(STEADY)
     for m in range(len(FOREARM_MUSCLES)):
         own = np.asarray(active)[small.muscle == m]
@@ -88,7 +100,7 @@ def test_peak_rates_fall_from_first_to_last_unit(steady):
 
 
 def test_no_unit_discharges_at_rest():
-    assert sum(len(t) for t in run(EmgConfig(units_scale=0.3), 0.0, 5.0)) == 0
+    assert sum(len(t) for t in run(STEADY, 0.0, 20.0)) == 0
 
 
 def test_full_pool_has_2500_units_and_counts_follow_the_table():
@@ -212,7 +224,8 @@ def test_fast_onsets_start_with_doublets_and_slow_ones_do_not():
             found, state = step(state, jnp.full(1, 40 * block, jnp.int32), jnp.float32(level))
             at = np.asarray(found[0]).astype(int)
             when += zip(np.nonzero(at >= 0)[1], at[at >= 0] + 40 * block, strict=True)
-        trains = [np.sort([t for u, t in when if u == i]) for i in range(0, pool.muscle.size, 5)]
+        unit, sample = np.array(when).T
+        trains = [np.sort(sample[unit == i]) for i in range(0, pool.muscle.size, 5)]
         return np.array([np.diff(t[:3]).min() / 2.0 for t in trains if len(t) > 2])
 
     fast, slow = first_intervals(0.0), first_intervals(2.0)

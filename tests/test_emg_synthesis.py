@@ -18,7 +18,7 @@ from myoloop.emg.synthesis import Circumstances, build_emg, discharges, init_emg
 from myoloop.errors import MyoloopError
 
 SMALL = EmgConfig(units_scale=0.1)
-CHUNKS = {"semg_rd16": (7, 40, 55, 1), "myo8": (2, 4, 7, 1)}
+CHUNKS = {"semg_rd16": (7, 55), "myo8": (1, 7)}  # each size is compiled anew: within a block, and across blocks
 TOTAL = {"semg_rd16": 220, "myo8": 40}
 
 
@@ -36,6 +36,18 @@ def person():
     return build_emg(armband("semg_rd16"), EmgConfig())
 
 
+def six(params, rows):
+    """(6, samples, C): two seconds at each row of excitations of the forearm, the first 0.2 s cut; compiled once."""
+    out, _ = synthesise(params, init_emg(params, [3] * 6), rows, 4000)
+    return np.asarray(out.chunk)[:, 400:]
+
+
+@pytest.fixture(scope="module")
+def together(person):
+    """All muscles at 0.1, 0.5 and 1 of their excitation."""
+    return six(person, np.repeat([0.1, 0.5, 1.0, 0.0, 0.0, 0.0], 26).reshape(6, 26))
+
+
 def make(params, excitation, seconds=2.0, seed=3, circumstances=None):
     """One participant's chunk (samples, C) at constant excitation, the first 0.2 s cut."""
     row = np.zeros((1, 39))
@@ -49,7 +61,7 @@ def equal_trees(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(data=st.data())
 def test_any_chunking_gives_the_same_discharges_and_signal(small, data):
     name, params, excitation, state, whole, _ = small
@@ -87,6 +99,7 @@ def test_same_seed_same_numbers_and_other_seed_other_numbers(small):
     assert not np.array_equal(other_person.coefficients[:, 0], params.coefficients[:, 0])
 
 
+@pytest.mark.parametrize("small", ["semg_rd16"], indirect=True)
 def test_batch_equals_single_participants(small):
     name, params, excitation, _, whole, _ = small
     for b, seed in enumerate((11, 12)):
@@ -104,8 +117,8 @@ def test_saved_state_goes_on_bit_for_bit(small):
 
 def test_myo8_chunk_is_whole_signed_8_bit_counts_at_200_hz():
     params = build_emg(armband("myo8"), SMALL)
-    chunk = make(params, 1.0, seconds=3.0)
-    assert params.band.rate_hz == 200 and params.band.internal_rate_hz == 2000 and chunk.shape == (560, 8)
+    chunk = make(params, 1.0)
+    assert params.band.rate_hz == 200 and params.band.internal_rate_hz == 2000 and chunk.shape == (360, 8)
     counts = chunk / params.band.lsb_uv
     assert np.array_equal(counts, np.round(counts)) and counts.min() >= -128 and counts.max() <= 127
     loud = build_emg(armband("myo8", lsb_uv=0.5), SMALL)
@@ -119,57 +132,59 @@ def test_different_people_side_by_side_equal_each_alone():
     both = stack_params(people)
     first = init_emg(both, [4, 4])
     out, _ = synthesise(both, first, excitation, 80)
-    for b, person in enumerate(people):
-        state = init_emg(person, [4])._replace(key=first.key[:1], pool=jax.tree.map(lambda x: x[:1], first.pool))
-        alone, _ = synthesise(person, state, excitation[:1], 80)
-        assert np.abs(out.chunk[b] - alone.chunk[0]).max() < 1e-4 * np.std(alone.chunk)
+    state = init_emg(people[1], [4])._replace(key=first.key[:1], pool=jax.tree.map(lambda x: x[:1], first.pool))
+    alone, _ = synthesise(people[1], state, excitation[:1], 80)
+    assert np.abs(out.chunk[1] - alone.chunk[0]).max() < 1e-4 * np.std(alone.chunk)
     assert not np.allclose(out.chunk[0], out.chunk[1])
 
 
-def test_amplitudes_lie_in_the_published_windows(person):
-    rms = {level: make(person, level).std(axis=0) for level in (0.1, 1.0)}
-    assert 10 <= np.median(rms[0.1]) <= 50  # uV at 10 % MVC
-    assert 100 <= np.median(rms[1.0]) <= 500  # uV at MVC
+def test_amplitudes_lie_in_the_published_windows(together):
+    rms = together.std(axis=1)
+    assert 10 <= np.median(rms[0]) <= 50  # uV at 10 % MVC
+    assert 100 <= np.median(rms[2]) <= 500  # uV at MVC
 
 
-def test_median_frequency_is_that_of_surface_emg(person):
-    hertz, power = signal.welch(make(person, 0.5), 2000, nperseg=1024, axis=0)
+def test_median_frequency_is_that_of_surface_emg(together):
+    hertz, power = signal.welch(together[1], 2000, nperseg=1024, axis=0)
     share = np.cumsum(power, axis=0) / power.sum(axis=0)
     median = hertz[np.argmax(share >= 0.5, axis=0)]
     assert 60 <= np.median(median) <= 150
     assert (power[(hertz > 20) & (hertz < 450)].sum(0) / power.sum(0)).min() > 0.9
 
 
-@pytest.mark.parametrize("noise", [1.0, 2.5, 8.0])
+@pytest.mark.parametrize("noise", [2.5, 8.0])
 def test_noise_floor_at_rest_is_the_one_asked(noise):
     params = build_emg(armband("semg_rd16", noise_uv=noise), SMALL)
-    rest = make(params, 0.0, seconds=5.0)
-    assert rest.std(axis=0) == pytest.approx(noise, rel=0.05)
-    assert np.abs(np.corrcoef(rest.T) - np.eye(16)).max() < 0.1
+    rest = make(params, 0.0)
+    assert rest.std(axis=0) == pytest.approx(noise, rel=0.1)
+    assert rest.std() == pytest.approx(noise, rel=0.02)
+    assert np.abs(np.corrcoef(rest.T) - np.eye(16)).max() < 0.15
 
 
-def test_intrinsic_hand_muscles_are_silent_at_the_forearm(person):
+@pytest.mark.parametrize("small", ["semg_rd16"], indirect=True)
+def test_intrinsic_hand_muscles_are_silent_at_the_forearm(small):
+    name, person, *_ = small
     excitation = np.zeros((1, len(MUSCLES)))
     excitation[0, len(FOREARM_MUSCLES) :] = 1.0
-    loud, _ = synthesise(person, init_emg(person, [3]), excitation, 200)
-    rest, _ = synthesise(person, init_emg(person, [3]), 0 * excitation, 200)
-    assert equal_trees(loud, rest) and discharges(person, loud.spikes).unit.size == 0
+    both = np.concatenate([excitation, 0 * excitation])
+    out, _ = synthesise(person, init_emg(person, [3, 3]), both, TOTAL[name])
+    np.testing.assert_array_equal(out.chunk[0], out.chunk[1])
+    assert discharges(person, out.spikes).unit.size == 0
 
 
 def test_each_superficial_muscle_shows_most_under_its_own_electrode(person):
-    for name, angle in (("ECU", -143), ("FCR", 80), ("FCU", 159), ("ECRL", -48), ("EDC3", -96), ("PL", 100)):
-        row = np.zeros(26)
-        row[FOREARM_MUSCLES.index(name)] = 0.5
-        loudest = person.band.angles_deg[int(np.argmax(make(person, row, seconds=1.0).std(axis=0)))]
+    muscles = {"ECU": -143, "FCR": 80, "FCU": 159, "ECRL": -48, "EDC3": -96, "PL": 100}
+    rows = np.zeros((6, 26))
+    rows[range(6), [FOREARM_MUSCLES.index(name) for name in muscles]] = 0.5
+    for rms, (name, angle) in zip(six(person, rows).std(axis=1), muscles.items(), strict=True):
+        loudest = person.band.angles_deg[int(np.argmax(rms))]
         assert abs((loudest - angle + 180) % 360 - 180) <= 22.5, name
 
 
 def test_emg_grows_with_excitation_of_one_muscle(person):
     row = np.zeros((6, 26))
     row[:, FOREARM_MUSCLES.index("FCR")] = [0.0, 0.05, 0.1, 0.3, 0.6, 1.0]
-    out, _ = synthesise(person, init_emg(person, [3] * 6), row, 4000)
-    rms = np.asarray(out.chunk)[:, 400:].std(axis=1).max(axis=1)
-    assert (np.diff(rms) > 0).all()
+    assert (np.diff(six(person, row).std(axis=1).max(axis=1)) > 0).all()
 
 
 def test_low_rank_error_is_below_3_percent_and_as_reported():

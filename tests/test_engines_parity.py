@@ -181,8 +181,8 @@ def test_bad_input_is_refused_by_name(engine, call, message):
 
 
 def test_an_unknown_engine_is_refused_by_name(hand):
-    with pytest.raises(MyoloopError, match=r"unknown engine 'mjc'\. Did you mean 'mjx'"):
-        make_engine("mjc", hand)
+    with pytest.raises(MyoloopError, match=r"unknown engine 'wrap'\. Did you mean 'warp'"):
+        make_engine("wrap", hand)
 
 
 def test_an_engine_that_is_not_installed_says_what_installs_it(hand, monkeypatch):

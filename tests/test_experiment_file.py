@@ -11,7 +11,7 @@ import yaml
 
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, load_experiment, save_experiment
-from myoloop.live.participant import reference_config
+from myoloop.live.person import reference_config
 from myoloop.task.recorded import RecordedReference
 from myoloop.task.reference import labels, make_reference
 
@@ -105,6 +105,42 @@ def test_recorded_motion_is_found_beside_the_file_and_is_readable() -> None:
 )
 def test_impossible_references_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
     assert re.search(named, refusal(tmp_path, f"participant: {{reference: {text}}}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("conditions: {aging: 1.0}", "participant.conditions: unknown condition 'aging'. Did you mean 'ageing'?"),
+        ("conditions: {als: 1.5}", "participant.conditions: strength of als is 1.5: expected 0 to 1"),
+        ("conditions: {'lost_contact:EMG77': 1}", "Did you mean 'lost_contact:EMG7'?"),
+        ("conditions: {rotation: 0.5}", "Set movable_band: true (under participant"),
+        ("conditions: {fatigue: much}", "participant.conditions.fatigue is 'much'"),
+        (
+            "anatomy: {velocity_maen: 4}",
+            "participant.anatomy: unknown field 'velocity_maen'. Did you mean 'velocity_mean'?",
+        ),
+        ("anatomy: {velocity_mean: 40}", "participant.anatomy: EmgConfig: velocity_mean is 40; expected 2.5 to 5.5"),
+        ("anatomy: {law: onion}", "unknown motor-unit law 'onion'"),
+        ("anatomy: {seed: 3}", "unknown field 'seed'"),
+        ("conductor: halfspace", "participant.conductor: unknown kind of volume conductor 'halfspace'"),
+        ("conductor: {fat: -1}", "fat is -1; expected S/m, above 0"),
+        ("conductor: 7", "participant.conductor"),
+        ("sample: perhaps", "participant.sample is 'perhaps'"),
+        ("armband: {preset: myo8, spacing_mm: 2}", "an electrode of 5 mm is wider than the 2 mm"),
+    ],
+)
+def test_impossible_people_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    assert named in refusal(tmp_path, f"participant: {{{text}}}")
+
+
+def test_who_takes_part_can_be_described_in_the_file(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "experiments.md").read_text()
+    shown = page.split("## Who takes part")[1].split("\n\n")[1]
+    me = load_experiment(write(tmp_path, "\n".join(line[4:] for line in shown.splitlines()))).participant
+    assert me.sample and me.posture and me.conditions["parkinsonian_tremor"] == 0.6
+    assert load_experiment(
+        write(tmp_path, "participant: {conditions: {rotation: 1}, posture: true}")
+    ).participant.posture
 
 
 def test_overrides_replace_what_the_file_says(tmp_path: Path) -> None:

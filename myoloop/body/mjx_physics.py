@@ -24,7 +24,7 @@ from flax import struct
 
 from myoloop.body.engine import PUSHED, BodyState, Posture, substeps
 from myoloop.body.model import Hand
-from myoloop.body.muscle import muscle_force, muscle_parameters
+from myoloop.body.muscle import muscle_parameters, muscle_resistance
 from myoloop.errors import MyoloopError
 
 ABSURD = 1e10  # rad, rad/s: where MuJoCo itself gives a simulation up (mjMAXVAL)
@@ -197,8 +197,8 @@ class MjxPhysics:
         matrix = self._mjx.full_m(self._model, data) + self._dt * jnp.diag(self._damping)
         if self._implicit:
             moment = data._impl.actuator_moment
-            slope = self._force_slope(state.activation, data.actuator_length, data._impl.actuator_velocity)
-            matrix += self._dt * moment.T @ (slope[:, None] * moment)
+            slope = muscle_resistance(self._muscles, data.actuator_length, data._impl.actuator_velocity)
+            matrix += self._dt * moment.T @ ((state.activation * slope)[:, None] * moment)
         factor = jax.scipy.linalg.cho_factor(matrix)
         qacc = jax.scipy.linalg.cho_solve(factor, data.qfrc_smooth + data.qfrc_constraint)
         qvel = state.qvel + self._dt * qacc
@@ -210,14 +210,6 @@ class MjxPhysics:
             warmstart=data.qacc,
             time=state.time + self._dt,
         )
-
-    def _force_slope(self, activation: jax.Array, length: jax.Array, velocity: jax.Array) -> jax.Array:
-        """(39,) d pull / d lengthening velocity, N s/m, never negative: what a muscle resists with."""
-
-        def pull(v: jax.Array) -> jax.Array:
-            return muscle_force(self._muscles, length, v).gain * activation
-
-        return jax.jvp(pull, (velocity,), (jnp.ones_like(velocity),))[1]
 
     def _derived(self, state: Physics) -> dict[str, jax.Array]:
         """Fields of BodyState that follow from one participant's state."""

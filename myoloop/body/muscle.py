@@ -76,6 +76,20 @@ def muscle_force(p: MuscleParameters, length: jax.Array, velocity: jax.Array) ->
     return MuscleForce(gain, p.peak_force * _passive(p, stretch))
 
 
+def muscle_resistance(p: MuscleParameters, length: jax.Array, velocity: jax.Array) -> jax.Array:
+    """By how much a fully active muscle pulls harder, N, per m/s that it lengthens faster: d gain / d velocity, >= 0.
+
+    Written out: automatic differentiation halves it at rest, where the two branches of the relation meet.
+    """
+    stretch = p.range_from + (length - p.length_from) / p.optimal_length
+    rate = velocity / (p.optimal_length * p.speed)
+    extra = p.eccentric_force - 1.0
+    shortening = 2.0 * (jnp.clip(rate, -1.0, 0.0) + 1.0)
+    lengthening = 2.0 * (1.0 - jnp.clip(rate, 0.0, extra) / extra)
+    slope = jnp.where(rate <= 0.0, shortening, lengthening) / (p.optimal_length * p.speed)
+    return p.peak_force * _force_length(p, stretch) * slope
+
+
 def _force_length(p: MuscleParameters, stretch: jax.Array) -> jax.Array:
     """A bump: 0 at both ends of the range, 1 at optimal length, pieces of parabolas between."""
 

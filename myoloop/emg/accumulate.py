@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -11,14 +13,13 @@ _WIDTH = 64  # words per group of the running sum
 _MOST = 4096  # discharges gathered at once: measured fastest on CPU (their rows stay in the cache)
 
 
-def add_rows(when: Array, table: Array, source: Array, share: Array, samples: int) -> Array:
-    """Sums each discharge's row, mixed from P rows of the table, at its sample.
+def add_rows(when: Array, rows_of: Callable[[Array, Array], Array], depth: int, samples: int) -> Array:
+    """Sums each discharge's row at its sample.
 
     Args:
       when: (B, K, U) int8, sample of a discharge within the block or -1.
-      table: (T, D), rows of coefficients.
-      source: (B, P) int32: unit u of participant b takes rows source[b, p] + u of the table...
-      share: (B, P) float32: ...with these weights.
+      rows_of: (participant (N,), unit (N,)) int32 -> (N, depth): the rows of coefficients of these units.
+      depth: D, length of a row.
       samples: length of the block.
 
     Returns: (B, samples, D). Any number of discharges is served: they are taken in parts until none is left.
@@ -40,12 +41,9 @@ def add_rows(when: Array, table: Array, source: Array, share: Array, samples: in
         participant, nth = word // (width * passes), word // width % passes
         sample = when[participant, nth, unit].astype(jnp.int32)
         target = jnp.where(order < ends[-1], participant * samples + sample, batch * samples)
-        new = sum(
-            share[participant, p, None] * table[source[participant, p] + unit] for p in range(source.shape[1])
-        )  # fmt: skip
-        return done + part, rows.at[target].add(new, mode="drop")
+        return done + part, rows.at[target].add(rows_of(participant, unit), mode="drop")
 
-    rows = jnp.zeros((batch * samples, table.shape[-1]), jnp.float32)
+    rows = jnp.zeros((batch * samples, depth), jnp.float32)
     _, rows = jax.lax.while_loop(lambda c: c[0] < ends[-1], body, (jnp.int32(0), rows))
     return rows.reshape(batch, samples, -1)
 

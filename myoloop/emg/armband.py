@@ -176,7 +176,8 @@ PRESETS: dict[str, Armband] = {
         low_hz=20.0,
         high_hz=850.0,
         noise_uv=2.5,
-        source="sEMG-RD research armband: 16 bipolar pairs 20 mm apart, 2 kHz, 20-850 Hz, 2.5 uV RMS",
+        source="sEMG-RD (Kaifosh et al. 2025): 16 bipolar pairs 20 mm apart, 2 kHz, 20-850 Hz, 2.5 uV RMS; worn at the wrist, "
+        "here on the forearm; electrodes estimated",
     ),
     "myo8": Armband(
         name="myo8",
@@ -190,7 +191,8 @@ PRESETS: dict[str, Armband] = {
         noise_uv=6.0,  # with lsb_uv 1.5 counts RMS: a recorded armband at rest shows 1.4-2.5
         lsb_uv=4.0,  # estimate: Thalmic never published the gain
         bits=8,
-        source="Thalmic Myo: 8 channels, 200 Hz, signed 8-bit counts; gain and band estimated from recordings",
+        source="Thalmic Myo: 8 channels, 200 Hz, signed 8-bit counts, hum removed unless raw data are asked for (its "
+        "developers' blog); gain, band and electrodes estimated from recordings",
     ),
     "trigno16": Armband(
         name="trigno16",
@@ -204,8 +206,8 @@ PRESETS: dict[str, Armband] = {
         noise_uv=0.75,
         lsb_uv=0.336,  # 22 mV over 16 bits
         bits=16,
-        source="Delsys: 20-450 Hz, 22 mV in 16 bits from the guide of a sister sensor; bars 5 x 1 mm, 10 mm apart, and noise "
-        "below 0.75 uV quoted from memory; sixteen sensors evenly around the forearm",
+        source="Delsys: 20-450 Hz (2 poles below, 4 above; here 2), 22 mV in 16 bits from the guide of the Duo sensor; "
+        "bars 5 x 1 mm, 10 mm apart, and noise below 0.75 uV quoted from memory; sixteen sensors evenly around the forearm",
     ),
     "muovi32": Armband(
         name="muovi32",
@@ -220,7 +222,8 @@ PRESETS: dict[str, Armband] = {
         noise_uv=2.0,  # estimate
         lsb_uv=0.2861,
         bits=16,
-        source="OT Bioelettronica Muovi: 32 monopolar channels, 2 kHz, int16 of 286.1 nV; two rows of sixteen assumed",
+        source="OT Bioelettronica Muovi: 32 monopolar channels, 2 kHz, int16 of 286.1 nV, +-9.375 mV (gain 8: constants of the "
+        "Biosignal-Device-Interface); band from memory; two rows of sixteen assumed",
     ),
     "gforce8": Armband(
         name="gforce8",

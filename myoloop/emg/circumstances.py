@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from myoloop.body.names import FOREARM_MUSCLES
 from myoloop.emg import filters
 from myoloop.emg.armband import Armband
 from myoloop.emg.noise import address, normal, uniform
@@ -34,25 +35,41 @@ class Circumstances(NamedTuple):
     contact: Array
     """(B, C) 1: good contact, 0: electrode off the skin (no EMG, noise and hum)."""
     rotation_deg: Array | None = None
-    """(B,) armband turned about the forearm, degrees towards volar; held to the range of the templates."""
+    """(B,) armband turned about the forearm, degrees towards volar; held to `EmgParams.moves`, none: it stays."""
     fatigue: Array | None = None
-    """(B,) 0: rested; 1: MUAPs last FATIGUE_STRETCH times as long."""
+    """(B,), or (B, 26) a muscle: 0: rested; 1: MUAPs last FATIGUE_STRETCH times as long. Of several muscles that are
+    active together, all MUAPs last as long as on average, weighted by excitation (exact for one at a time)."""
     artefact_uv: Array | None = None
     """(B,) motion artefact before the amplifier's filter, microvolts RMS, each channel its own."""
     ecg_uv: Array | None = None
     """(B,) height of the R wave before the amplifier's filter, microvolts, alike on all channels."""
+    displacement_mm: Array | None = None
+    """(B,) armband moved along the forearm, mm towards the wrist; held to `EmgParams.moves`, none: it stays."""
+    skin_turn_deg: Array | None = None
+    """(B,) skin and armband turned over the muscles by the posture, degrees towards volar (posture.py)."""
+    muscle_shift_mm: Array | None = None
+    """(B, 26) muscle fibres moved under the skin by the posture, mm towards the wrist."""
+    fibre_strain: Array | None = None
+    """(B, 26) muscle fibres longer than at the neutral posture, by this part of their length."""
 
 
 def no_circumstances(batch: int, channels: int) -> Circumstances:
     """Good contact everywhere and nothing else."""
     none = np.zeros(batch, np.float32)  # NumPy: making small JAX arrays takes longer than synthesising a chunk
-    return Circumstances(none, np.ones((batch, channels), np.float32), none, none, none, none)  # type: ignore[arg-type]
+    return completed(Circumstances(none, np.ones((batch, channels), np.float32)), batch)  # type: ignore[arg-type]
 
 
 def completed(circumstances: Circumstances, batch: int) -> Circumstances:
     """With zeros for what is None."""
     none = np.zeros(batch, np.float32)
-    return Circumstances(*[none if field is None else as_float32(field) for field in circumstances])  # type: ignore
+    muscles = np.zeros((batch, len(FOREARM_MUSCLES)), np.float32)
+    empty = {"muscle_shift_mm": muscles, "fibre_strain": muscles}
+    return Circumstances(
+        *[
+            empty.get(name, none) if field is None else as_float32(field)
+            for name, field in zip(Circumstances._fields, circumstances, strict=True)
+        ]  # type: ignore
+    )
 
 
 def as_float32(values: np.ndarray | Array) -> np.ndarray | Array:

@@ -18,34 +18,39 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy import sparse
 
 from myoloop.body.names import FOREARM_MUSCLES, MUSCLES
 from myoloop.emg.armband import Armband
 from myoloop.emg.circumstances import Circumstances, completed
+from myoloop.emg.condition_names import DRIVE, MOVING, PERSON, RUN_CONDITIONS, check_strength, stays
 from myoloop.emg.noise import address, uniform
 from myoloop.emg.params import EmgParams
+from myoloop.emg.placement import Moves
 from myoloop.emg.rate_laws import NEVER, TICKS
 from myoloop.errors import MyoloopError, unknown_name
 
 FLEXORS = ("FCR", "FCU", "PL", "PT", "PQ", "FDS5", "FDS4", "FDS3", "FDS2", "FDP5", "FDP4", "FDP3", "FDP2", "FPL")
 """Forearm muscles of the volar side; the other twelve are their antagonists."""
 
-AGEING_LOSS = 0.4  # of the units (Gilmore et al. 2017, McNeil et al. 2005: about 40 % fewer in the eighth decade)
-AGEING_GROWTH = 0.5  # of the MUAPs that remain (same)
-ALS_LOSS = 0.7  # of the units at strength 1 (clinical series reach this within two years; estimate)
+AGEING_LOSS = 0.4  # of the units (about 40 % fewer at 71 years: review of Piasecki et al. 2016)
+AGEING_GROWTH = 0.5  # of the units that remain: enlarged by around 50 % (same)
+ALS_LOSS = 0.7  # of the units at strength 1 (estimate)
 ALS_ADOPTED = (
     0.7  # of lost units whose fibres a neighbour takes over (collateral sprouting keeps up to this loss; estimate)
 )
-ALS_MOST_ADOPTED = 5  # units that one survivor can adopt (territories grow to about this: Wohlfart 1957; estimate)
+ALS_MOST_ADOPTED = (
+    5  # times its own fibres that a survivor can adopt (units grow to about this: Wohlfart 1957; estimate)
+)
 ALS_FASCICULATING = 0.1  # of the units that remain (estimate)
-ALS_FASCICULATION_HZ = (0.1, 1.0)  # rate of one of them (de Carvalho & Swash 2013: irregular, seconds apart)
-STROKE_RATE_LOSS = 0.4  # of the peak rate (Gemperline et al. 1995, Hu et al. 2012: lower and flatter rates)
-STROKE_COMPRESSION = 0.5  # of the range of thresholds (Hu et al. 2015: recruitment compressed to low forces)
+ALS_FASCICULATION_HZ = (0.1, 1.0)  # rate of one of them (estimate: irregular, seconds apart)
+STROKE_RATE_LOSS = 0.4  # of the peak rate (lower, flatter: Gemperline et al. 1995; size: estimate)
+STROKE_COMPRESSION = 0.5  # of the range of thresholds (compressed: Gemperline et al. 1995; size: estimate)
 STROKE_CO_CONTRACTION = 0.4  # of the antagonists' mean excitation that a muscle gets as well (estimate)
-PARKINSON_HZ = (4.0, 6.0)  # rest tremor (Deuschl et al. 1998)
+PARKINSON_HZ = (4.0, 6.0)  # rest tremor (Deuschl et al. 1998, from memory; others give 3-8 Hz)
 PARKINSON_DRIVE = 0.3  # excitation at the peak of a burst (estimate)
 PARKINSON_CALM = 0.1  # mean excitation at which voluntary action has halved the rest tremor (estimate)
-ESSENTIAL_HZ = (4.0, 12.0)  # action tremor (Deuschl et al. 1998)
+ESSENTIAL_HZ = (4.0, 12.0)  # action tremor (4-12 Hz: Vescio et al. 2019 and others)
 ESSENTIAL_DEPTH = 0.8  # of the muscle's own excitation that swings (estimate)
 MAINS_UV = 50.0  # microvolts RMS: the upper end of what surface recordings see (1-50)
 ARTEFACT_UV = 500.0  # microvolts RMS before the filter: a cable that moves (estimate)
@@ -112,7 +117,7 @@ def apply_conditions(params: EmgParams, conditions: Mapping[str, float]) -> EmgP
     for name, strength in conditions.items():
         if name not in PERSON_CONDITIONS:
             raise unknown_name("condition of the motor units", name, PERSON_CONDITIONS)
-        _check_strength(name, strength)
+        check_strength(name, strength)
         params = PERSON_CONDITIONS[name](params, float(strength))
     return params
 
@@ -120,8 +125,8 @@ def apply_conditions(params: EmgParams, conditions: Mapping[str, float]) -> EmgP
 def ageing(params: EmgParams, strength: float) -> EmgParams:
     """Fewer units, those that remain larger (sprouting)."""
     lost = _lost(params, AGEING_LOSS * strength, 101)
-    rows = np.asarray(params.coefficients) * np.where(lost, 0.0, 1.0 + AGEING_GROWTH * strength)[None, :, None]
-    return _without(params, lost, rows)
+    size = np.where(lost, 0.0, 1.0 + AGEING_GROWTH * strength).astype(np.float32)
+    return _without(_remade(params, lambda rows: rows * size[:, None]), lost)
 
 
 def als(params: EmgParams, strength: float) -> EmgParams:
@@ -129,24 +134,33 @@ def als(params: EmgParams, strength: float) -> EmgParams:
     lost = _lost(params, ALS_LOSS * strength, 102)
     rng = np.random.default_rng([params.config.seed, 103])
     adopted = lost & (rng.uniform(size=lost.size) < ALS_ADOPTED)
-    old = np.asarray(params.coefficients)
-    rows = np.where(lost[None, :, None], 0.0, old)
-    muscle = np.asarray(params.muscle)
+    home = np.asarray(params.coefficients)
+    like_all = home / np.maximum(np.linalg.norm(home, axis=1, keepdims=True), 1e-12)
+    muscle, size = np.asarray(params.muscle), np.asarray(params.twitches.peak, np.float64)
+    share = sparse.lil_array((lost.size, lost.size), dtype=np.float32)  # of the fibres of a unit that another takes
     for m in range(len(FOREARM_MUSCLES)):
         alive, gone = np.nonzero(~lost & (muscle == m))[0], np.nonzero(adopted & (muscle == m))[0]
-        room = np.full(alive.size, ALS_MOST_ADOPTED)
-        here = len(old) // 2  # the template of no rotation
-        unit = old[here] / np.maximum(np.linalg.norm(old[here], axis=1, keepdims=True), 1e-12)
-        like = unit[gone] @ unit[alive].T  # units side by side look alike at the electrodes
+        room = ALS_MOST_ADOPTED * size[alive]
+        like = like_all[gone] @ like_all[alive].T  # units side by side look alike at the electrodes
         for row, of in zip(like, gone, strict=True):
-            parent = int(np.argmax(np.where(room > 0, row, -2.0)))
-            if room[parent] > 0:
-                room[parent] -= 1
-                rows[:, alive[parent]] += old[:, of]
+            left = size[of]
+            for n in np.argsort(-row):
+                taken = min(left, room[n])
+                if taken > 0:
+                    share[alive[n], of] = taken / size[of]
+                    room[n] -= taken
+                    left -= taken
+                if left <= 0:
+                    break
+    takes = share.tocsr()
+
+    def adopt(old: np.ndarray) -> np.ndarray:
+        return np.where(lost[:, None], np.float32(0.0), old) + takes @ old
+
     twitching = ~lost & (rng.uniform(size=lost.size) < ALS_FASCICULATING * strength)
     hz = rng.uniform(*ALS_FASCICULATION_HZ, lost.size)
     idle = np.where(twitching, np.round(hz * TICKS / params.band.internal_rate_hz), 0)
-    params = _without(params, lost, rows)
+    params = _without(_remade(params, adopt), lost)
     return params.replace(pool=params.pool._replace(idle_ticks=jnp.asarray(idle, jnp.int32)))  # type: ignore
 
 
@@ -166,8 +180,7 @@ def stroke(params: EmgParams, strength: float) -> EmgParams:
 PERSON_CONDITIONS: dict[str, Callable[[EmgParams, float], EmgParams]] = {"ageing": ageing, "als": als, "stroke": stroke}
 """Conditions of the motor units: functions of (params, strength)."""
 
-RUN_CONDITIONS = (*Disorder._fields, "fatigue", "mains_hum", "motion_artefact", "ecg", "rotation")
-"""Conditions that come and go during a run; also lost_contact:<channel label>."""
+assert tuple(PERSON_CONDITIONS) == PERSON and Disorder._fields == DRIVE
 
 
 def set_condition(
@@ -176,18 +189,23 @@ def set_condition(
     disorder: Disorder,
     name: str,
     strength: float,
-    most_turn_deg: float = 0.0,
+    moves: Moves | None = None,
 ) -> tuple[Circumstances, Disorder]:
     """Both with one run-time condition changed for everybody.
 
-    Args: strength: 0..1; of rotation, the part of `most_turn_deg`.
+    Args: strength: 0..1; of rotation and displacement, the part of the way that `moves` (EmgParams.moves) allows.
 
-    Raises MyoloopError: unknown name (did you mean), strength outside 0..1.
+    Raises MyoloopError: unknown name (did you mean), strength outside 0..1, rotation or displacement of a band that stays.
     """
+    if name in PERSON:
+        raise MyoloopError(
+            f"{name} belongs to the person and cannot change during a run: give it before, as `conditions` of the "
+            "participant or to apply_conditions."
+        )
     known = [*RUN_CONDITIONS, *(f"lost_contact:{label}" for label in band.channel_labels)]
     if name not in known:
         raise unknown_name("condition", name, known)
-    _check_strength(name, strength)
+    check_strength(name, strength)
     batch = int(np.shape(circumstances.mains_uv)[0])
     circumstances = completed(circumstances, batch)
 
@@ -200,22 +218,18 @@ def set_condition(
         contact = np.array(circumstances.contact)
         contact[:, band.channel_labels.index(name.split(":", 1)[1])] = 1.0 - strength
         return circumstances._replace(contact=contact), disorder  # type: ignore[arg-type]
+    if name in MOVING and moves is None:
+        raise stays(name)
+    moves = moves or Moves()
     field, most = {
         "fatigue": ("fatigue", 1.0),
         "mains_hum": ("mains_uv", MAINS_UV),
         "motion_artefact": ("artefact_uv", ARTEFACT_UV),
         "ecg": ("ecg_uv", ECG_UV),
-        "rotation": ("rotation_deg", most_turn_deg),
+        "rotation": ("rotation_deg", moves.turn_deg),
+        "displacement": ("displacement_mm", moves.wrist_mm),
     }[name]
-    if name == "rotation" and most_turn_deg == 0.0:
-        raise MyoloopError("rotation: this EMG was built without templates for a turned armband.")
     return circumstances._replace(**{field: every(most * strength)}), disorder  # type: ignore[arg-type]
-
-
-def _check_strength(name: str, strength: float) -> None:
-    if isinstance(strength, bool) or not isinstance(strength, int | float | np.floating) or not 0 <= strength <= 1:
-        shown = f"{strength:g}" if isinstance(strength, float) else repr(strength)
-        raise MyoloopError(f"strength of {name} is {shown}: expected 0 to 1.")
 
 
 def _lost(params: EmgParams, part: float, place: int) -> np.ndarray:
@@ -231,9 +245,24 @@ def _lost(params: EmgParams, part: float, place: int) -> np.ndarray:
     return lost
 
 
-def _without(params: EmgParams, lost: np.ndarray, rows: np.ndarray) -> EmgParams:
-    """The person with these coefficients, in which lost units never discharge."""
+def _remade(params: EmgParams, change: Callable[[np.ndarray], np.ndarray]) -> EmgParams:
+    """The person with other MUAPs and twitches, which go with the fibres: `change` makes float32 rows (U, D) of
+    others, wherever the armband is."""
+    rows = change(np.asarray(params.coefficients, np.float32))
+    peak = change(np.asarray(params.twitches.peak, np.float32)[:, None])[:, 0]
+    params = params.replace(twitches=params.twitches._replace(peak=jnp.asarray(peak)))  # type: ignore
+    if params.moved is None:
+        return params.replace(coefficients=jnp.asarray(rows))  # type: ignore
+    moved = np.empty(params.moved.shape, np.float16)
+    for n, table in enumerate(np.asarray(params.moved).view(np.float16)):
+        flat = change(table.reshape(len(table), -1).astype(np.float32))
+        moved[n] = flat.reshape(table.shape).clip(-65504, 65504)
+    return params.replace(coefficients=jnp.asarray(rows), moved=jnp.asarray(moved.view(np.uint16)))  # type: ignore
+
+
+def _without(params: EmgParams, lost: np.ndarray) -> EmgParams:
+    """The person in which lost units never discharge."""
     threshold = np.where(lost, NEVER, np.asarray(params.pool.threshold))
     idle = np.where(lost, 0, np.asarray(params.pool.idle_ticks))
     pool = params.pool._replace(threshold=jnp.asarray(threshold, jnp.int32), idle_ticks=jnp.asarray(idle, jnp.int32))
-    return params.replace(pool=pool, coefficients=jnp.asarray(rows, jnp.float32))  # type: ignore
+    return params.replace(pool=pool)  # type: ignore

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 
 from myoloop.emg.conductor import Conductor
-from myoloop.emg.rate_laws import check_law
-from myoloop.errors import MyoloopError
+from myoloop.errors import MyoloopError, unknown_name
+
+LAWS = ("fuglevand", "deluca")
+"""Recruitment and rate coding, see rate_laws.py."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class EmgConfig:
     """Highest rate of the first unit (30-40 Hz: Enoka & Duchateau 2017); onion skin: above that of the last."""
     peak_rate_last_hz: float = 25.0
     """Highest rate of the last unit, reached at excitation 1 (10 Hz below the first: Fuglevand 1993)."""
-    isi_cov: float = 0.2
-    """Standard deviation over mean of the interspike interval (0.1-0.3: Fuglevand 1993; Moritz et al. 2005)."""
+    isi_cov: float = 0.13
+    """Standard deviation over mean of the interspike interval (it falls from 0.30 to 0.13: Moritz et al. 2005)."""
     isi_cov_onset: float = 0.3
     """The same for a unit just recruited; it falls to isi_cov 0.1 of excitation later (Moritz et al. 2005)."""
     refractory_ms: float = 11.0
@@ -41,14 +44,21 @@ class EmgConfig:
     doublet_probability: float = 0.1
     """Part of the units recruited by a fast onset that start with a doublet (5 % untrained, 33 % trained: Van Cutsem
     et al. 1998)."""
-    common_drive_cov: float = 0.05
-    """Fluctuation of a muscle's excitation that its units share, over its mean (2-6 %: Negro et al. 2009)."""
+    common_drive_cov: float = 0.015
+    """Fluctuation of a muscle's excitation that its units share, over its mean: calibrated, with it the force is as
+    steady as Moritz et al. 2005 measured (benchmarks/emg_force.py)."""
     size_range: float = 84.0
     """Fibres of the largest unit over those of the smallest (21 to 1770 in FDI: Enoka & Fuglevand 2001)."""
+    twitch_range: float = 100.0
+    """Peak twitch force of the last unit over that of the first (RP 100: Fuglevand et al. 1993)."""
+    contraction_ms: float = 90.0
+    """Contraction time of the slowest unit, ms; the fastest takes a third (90 to 30 ms: Fuglevand et al. 1993)."""
     velocity_mean: float = 4.0
-    """Mean conduction velocity of muscle fibres, m/s (Andreassen & Arendt-Nielsen 1987)."""
+    """Mean conduction velocity of muscle fibres, m/s, as NeuroMotion has it for the forearm. Units of tibialis anterior: 3.7
+    (Andreassen & Arendt-Nielsen 1987)."""
     velocity_sd: float = 0.3
-    """Its spread between units, m/s; larger units are faster (Andreassen & Arendt-Nielsen 1987)."""
+    """Its spread between units, m/s, as NeuroMotion has it; larger units are faster (Andreassen & Arendt-Nielsen 1987, whose
+    units range over 2.6-5.3)."""
     zone_spread: float = 0.1
     """Spread of the innervation zone over the fibre length, total (Farina & Merletti 2001)."""
     mains_hz: float = 50.0
@@ -60,7 +70,8 @@ class EmgConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "law":
-                check_law(value)
+                if value not in LAWS:
+                    raise unknown_name("motor-unit law", value, LAWS, "EmgConfig")
             elif field.name == "conductor":
                 if not isinstance(value, Conductor):
                     raise MyoloopError(f"EmgConfig: conductor is {value!r}; expected a Conductor (see conductor_from).")
@@ -79,6 +90,8 @@ class EmgConfig:
             "refractory_ms": (1.0, 1000.0 / self.peak_rate_first_hz if self.peak_rate_first_hz else 1.0),
             "common_drive_cov": (0.0, 0.5),
             "size_range": (1.0, 1000.0),
+            "twitch_range": (1.0, 1000.0),
+            "contraction_ms": (30.0, 300.0),
             "velocity_mean": (2.5, 5.5),
             "velocity_sd": (0.0, 1.0),
             "zone_spread": (0.0, 0.5),
@@ -91,4 +104,19 @@ class EmgConfig:
 
 
 VELOCITY_RANGE = (2.5, 5.5)
-"""Conduction velocities of human muscle fibres, m/s: draws are kept inside (Andreassen & Arendt-Nielsen 1987)."""
+"""Conduction velocities of human motor units, m/s: draws are kept inside (2.6-5.3: Andreassen & Arendt-Nielsen 1987)."""
+
+
+def config_from(settings: Mapping[str, object], where: str = "anatomy", base: EmgConfig | None = None) -> EmgConfig:
+    """An EmgConfig from what a file says: fields of it, without `seed` and `conductor`, over those of `base`.
+
+    Raises MyoloopError: unknown field (did you mean), impossible value.
+    """
+    known = [field.name for field in fields(EmgConfig) if field.name not in ("seed", "conductor")]
+    for key in settings:
+        if key not in known:
+            raise unknown_name("field", key, known, where)
+    try:
+        return replace(base or EmgConfig(), **settings)  # type: ignore[arg-type]
+    except MyoloopError as error:
+        raise MyoloopError(f"{where}: {error}") from error

@@ -3,29 +3,44 @@ outside the hot path; also the reference that the float32 stream is compared wit
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 from scipy import signal
 
 from myoloop.body.names import FOREARM_MUSCLES
-from myoloop.emg.params import EmgParams
+from myoloop.emg.params import FATIGUE_STRETCH, EmgParams, stretch_place
+from myoloop.emg.placement import locate, ring, rows_between
+from myoloop.emg.posture import slowing
 
 
-def muaps(params: EmgParams, rotation_deg: float = 0.0, fatigue: float = 0.0, participant: int = 0) -> np.ndarray:
+def muaps(
+    params: EmgParams,
+    rotation_deg: float = 0.0,
+    fatigue: float = 0.0,
+    participant: int = 0,
+    displacement_mm: float | np.ndarray = 0.0,
+    strain: float = 0.0,
+) -> np.ndarray:
     """MUAPs (U, C, L) in microvolts at the internal rate, from the discharge on, before the amplifier, as the stream
-    makes them under these circumstances."""
-    rows, stretched = np.asarray(params.coefficients), np.asarray(params.stretched, np.float64)
+    makes them under these circumstances.
+
+    Args: displacement_mm: of the armband, or one for each muscle's sources, (26,). strain: of the fibres (all muscles).
+    """
+    rows, stretched = params.coefficients, np.asarray(params.stretched, np.float64)
+    moved, step = params.moved, params.turn_step_deg
     if params.stacked:
-        rows, stretched = rows[participant], stretched[participant]
-    turns = np.asarray(params.turns_deg)
-    rows = rows.astype(np.float64)
-    if turns.size > 1:
-        place = np.interp(rotation_deg, turns, np.arange(turns.size))
-        low = min(int(place), turns.size - 2)
-        rows = (1 - place + low) * rows[low : low + 1] + (place - low) * rows[low + 1 : low + 2]
-    place = min(max(fatigue, 0.0), 1.0) * (stretched.shape[0] - 1)
-    low = min(int(place), stretched.shape[0] - 2)
-    shapes = (1 - place + low) * stretched[low] + (place - low) * stretched[low + 1]
-    by_channel = rows[0].reshape(rows.shape[1], params.band.channels, -1)
+        rows, stretched, step = rows[participant], stretched[participant], step[participant]
+        moved = None if moved is None else moved[participant]
+    if params.moves is not None and moved is not None:
+        around = ring(params.band, params.moves)
+        shift = jnp.broadcast_to(jnp.asarray(displacement_mm, jnp.float32), (1, len(FOREARM_MUSCLES)))
+        place = locate(params.moves, around, step, jnp.full(1, rotation_deg, jnp.float32), shift)
+        read = rows_between(moved, rows, params.muscle, place, around.phases, params.band.channels)
+        rows = read(jnp.zeros(params.units, jnp.int32), jnp.arange(params.units))
+    stretch = 1.0 + min(max(fatigue, 0.0), 1.0) * (FATIGUE_STRETCH - 1.0)
+    low, part = (np.asarray(x) for x in stretch_place(jnp.float32(stretch * slowing(jnp.float32(strain)))))
+    shapes = (1 - part) * stretched[low] + part * stretched[low + 1]
+    by_channel = np.asarray(rows, np.float64).reshape(params.units, params.band.channels, -1)
     return np.einsum("ucr,rl->ucl", by_channel, shapes, optimize=True)
 
 

@@ -12,7 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,17 +20,25 @@ from myoloop.emg.cylinder import Field
 from myoloop.emg.source import STEP_X, muap_samples, points_along, time_kernels
 from myoloop.emg.units import Units
 
+_T = TypeVar("_T")
+
 _BLOCK = 32  # units computed at once
 _VELOCITY_STEP = 0.01  # m/s between tabulated kernels: 0.2 mm of the front after 20 ms
 _PATIENCE_S = 2.0  # a progress bar appears for what takes longer
 
 
 def cylinder_muaps(
-    units: Units, field: Field, angles_deg: Sequence[float], rows_mm: Sequence[float], rate_hz: float
+    units: Units,
+    field: Field,
+    angles_deg: Sequence[float],
+    rows_mm: Sequence[float],
+    rate_hz: float,
+    watch: bool = True,
 ) -> np.ndarray:
     """MUAPs (U, rows*angles, L), float32 microvolts at the internal rate, at every row and angle (row by row).
 
-    Args: angles_deg, rows_mm: where the channels sit around and along the limb (the middle of their electrodes).
+    Args: angles_deg, rows_mm: where the channels sit around and along the limb (the middle of their electrodes). watch:
+    show a progress bar on a terminal when it takes long.
     """
     reach = float(max(units.proximal.max(), units.distal.max()))
     along = points_along(reach)
@@ -44,7 +52,8 @@ def cylinder_muaps(
 
     count, angles = units.velocity.size, np.deg2rad(np.asarray(angles_deg))
     out = np.empty((count, len(rows_mm) * angles.size, length), np.float32)
-    for start in _watched(range(0, count, _BLOCK)):
+    blocks = range(0, count, _BLOCK)
+    for start in watched(blocks, "MUAPs at the electrodes") if watch else blocks:
         block = slice(start, min(start + _BLOCK, count))
         own = Units(*[a[block] for a in units])
         weights = _weights(own, field, angles)
@@ -99,17 +108,17 @@ def cubic(t: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def _watched(blocks: range) -> Iterator[int]:
-    """The blocks, with a progress bar on a terminal once they have taken longer than _PATIENCE_S."""
+def watched(steps: Sequence[_T], label: str) -> Iterator[_T]:
+    """The steps, with a progress bar on a terminal once they have taken longer than _PATIENCE_S."""
     begin = time.monotonic()
     with contextlib.ExitStack() as stack:
         advance = None
-        for done, block in enumerate(blocks):
+        for done, step in enumerate(steps):
             if advance is None and sys.stderr.isatty() and time.monotonic() - begin > _PATIENCE_S:
                 bar = stack.enter_context(_bar())
-                task = bar.add_task("MUAPs at the electrodes", total=len(blocks), completed=done)
+                task = bar.add_task(label, total=len(steps), completed=done)
                 advance = (bar, task)
-            yield block
+            yield step
             if advance is not None:
                 advance[0].advance(advance[1])
 

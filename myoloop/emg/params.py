@@ -17,14 +17,17 @@ from myoloop.emg.armband import Armband
 from myoloop.emg.config import EmgConfig
 from myoloop.emg.lowrank import decompose, stretch, toeplitz
 from myoloop.emg.motor_units import DRIVE_HOLD
-from myoloop.emg.placement import turn
+from myoloop.emg.placement import Moves, moved_table, ring
 from myoloop.emg.rate_laws import NEVER, PoolParams
-from myoloop.emg.volume_conductor import compute_muaps, place_units, ring_muaps
+from myoloop.emg.twitches import Twitches, build_twitches
+from myoloop.emg.volume_conductor import compute_muaps, place_units
 from myoloop.errors import MyoloopError
 
 MAINS_SPREAD = 0.5  # channels pick up mains differently, by this part up or down (unequal impedances; estimate)
 FATIGUE_STRETCH = 115.0 / 60.0  # MUAPs last so much longer when the mean frequency has fallen from 115 to 60 Hz
-FATIGUE_STRETCHES = tuple(np.linspace(1.0, FATIGUE_STRETCH, 6))  # shapes between them are interpolated
+STRETCH_STEP = (FATIGUE_STRETCH - 1.0) / 22  # shapes between two are interpolated
+REST_STRETCH = 4  # which of the stretches is 1: those before it are for fibres that have shortened
+STRETCHES = tuple((1.0 + STRETCH_STEP * (np.arange(27) - REST_STRETCH)).tolist())
 _PLACEMENT = ("radius_mm", "level", "first_angle_deg")  # fields of Armband in which people of a batch may differ
 _SHARED = (
     "law",
@@ -45,23 +48,30 @@ class EmgParams:
     pool: PoolParams
     """Recruitment and rates, (U,) each."""
     coefficients: Array
-    """(K, U, C*R) microvolts: how much of each MUAP shape a unit shows on each channel, for K turns of the armband."""
+    """(U, C*R) microvolts: how much of each MUAP shape a unit shows on each channel."""
     shapes: Array
     """(DRIVE_HOLD*R, DRIVE_HOLD+L-1): the shapes, shifted to each sample of a block."""
     stretched: Array
-    """(F, R, L'): the shapes as fatigue lengthens them, stretch 1 to FATIGUE_STRETCH in equal steps."""
+    """(F, R, L'): the shapes as they are when they last STRETCHES times as long."""
     mains_gain: Array
     """(C,) pick-up of mains hum, about 1."""
     muscle: Array
     """(U,) int32, index of each unit's muscle in FOREARM_MUSCLES; the same for all people of a batch."""
+    twitches: Twitches
+    """Twitches of the units, and the force of the healthy pool (force.py)."""
     lowrank_error: Array
     """(), RMS error of the shared shapes over the RMS of the signal."""
+    moved: Array | None
+    """(K, U, rows, places*R): coefficients where a movable armband may be, the bits of float16 (placement.py); None: it
+    stays."""
+    turn_step_deg: Array
+    """() degrees between the rotations of `moved`."""
     band: Armband = flax.struct.field(pytree_node=False)
     config: EmgConfig = flax.struct.field(pytree_node=False)
     muap_delay: int = flax.struct.field(pytree_node=False)
     """Internal samples between a discharge and the first effect of its MUAP (anti-alias filter)."""
-    turns_deg: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.0,))
-    """Turns of the armband that the K templates stand for, degrees, evenly spaced."""
+    moves: Moves | None = flax.struct.field(pytree_node=False, default=None)
+    """How far the armband may move during a run; None: it stays."""
 
     @property
     def units(self) -> int:
@@ -81,47 +91,45 @@ class EmgParams:
     @property
     def stacked(self) -> bool:
         """Different people side by side."""
-        return bool(self.coefficients.ndim == 4)
+        return bool(self.coefficients.ndim == 3)
 
 
-def build_emg(band: Armband, config: EmgConfig | None = None, turns_deg: Sequence[float] = (0.0,)) -> EmgParams:
+def build_emg(band: Armband, config: EmgConfig | None = None, moves: Moves | None = None) -> EmgParams:
     """Builds one person's units and their MUAPs at the armband: offline, a few seconds.
 
-    Args: turns_deg: evenly spaced rotations of the armband, increasing, between which `Circumstances.rotation_deg` may
-    turn it during a run; one: it stays where it is. Steps of 6 degrees or less keep the interpolation close. Two or more
-    double the work per discharge.
-
-    Raises MyoloopError for turns that are not evenly spaced.
+    Args: moves: how far `Circumstances` may turn and move the armband during a run; None: it stays where it is. `Moves()`
+    takes half a minute the first time, 0.1 GB for 16 channels, and more work per discharge while it is off its place.
     """
     config = config or EmgConfig()
-    turns = tuple(float(t) for t in turns_deg)
-    steps = np.diff(turns)
-    if not turns or (steps <= 0).any() or np.ptp(steps if steps.size else [0.0]) > 1e-6:
-        raise MyoloopError(f"turns_deg is {turns}: expected rotations in increasing, equal steps.")
     pool = motor_units.build_pool(config)
     units = place_units(pool, config, band.radius_mm)
-    if turns == (0.0,):
-        muaps = compute_muaps(units, band, config.conductor)
-        low = decompose(muaps.waveform, config.lowrank_error)
-        rows = jnp.asarray(low.coefficients[None])
-    else:
-        muaps = ring_muaps(units, band, config.conductor)
-        low = decompose(muaps.waveform, config.lowrank_error)
-        rows = jnp.stack([turn(jnp.asarray(low.coefficients), band, jnp.float32(t)) for t in turns])
+    muaps = compute_muaps(units, band, config.conductor)
+    low = decompose(muaps.waveform, config.lowrank_error)
+    moved = moved_table(units, band, config.conductor, moves, low.shapes) if moves else None
     gain = 1.0 + MAINS_SPREAD * np.random.default_rng([config.seed, 50]).uniform(-1, 1, band.channels)
     return EmgParams(
         pool=motor_units.pool_params(pool, band.internal_rate_hz),
-        coefficients=rows,
+        coefficients=jnp.asarray(low.coefficients),
         shapes=jnp.asarray(toeplitz(low.shapes, DRIVE_HOLD)),
-        stretched=jnp.asarray(stretch(low.shapes, FATIGUE_STRETCHES, muaps.delay)),
+        stretched=jnp.asarray(stretch(low.shapes, STRETCHES, muaps.delay)),
         mains_gain=jnp.asarray(gain, jnp.float32),
         band=band,
         config=config,
         muscle=jnp.asarray(pool.muscle, jnp.int32),
+        twitches=jax.tree.map(jnp.asarray, build_twitches(pool, config)),
         lowrank_error=jnp.float32(low.error),
+        moved=None if moved is None else jnp.asarray(moved.view(np.uint16)),
+        turn_step_deg=jnp.float32(ring(band, moves).step_deg if moves else 0.0),
         muap_delay=muaps.delay,
-        turns_deg=turns,
+        moves=moves,
     )
+
+
+def stretch_place(stretch: Array) -> tuple[Array, Array]:
+    """Index into STRETCHES of the one before `stretch` and how far it is on towards the next; held to their range."""
+    place = jnp.clip((stretch - 1.0) / STRETCH_STEP + REST_STRETCH, 0.0, len(STRETCHES) - 1.0)
+    low = jnp.minimum(place.astype(jnp.int32), len(STRETCHES) - 2)
+    return low, place - low
 
 
 def stack_params(people: Sequence[EmgParams]) -> EmgParams:
@@ -136,8 +144,8 @@ def stack_params(people: Sequence[EmgParams]) -> EmgParams:
             raise MyoloopError(
                 "People of one batch need the same armband model; these differ in more than its placement."
             )
-        if other.turns_deg != first.turns_deg:
-            raise MyoloopError("People of one batch need templates for the same turns of the armband.")
+        if other.moves != first.moves:
+            raise MyoloopError("People of one batch need armbands that move alike: build all with the same `moves`.")
         differ = [n for n in _SHARED if getattr(other.config, n) != getattr(first.config, n)]
         if differ:
             raise MyoloopError(f"People of one batch need the same {', '.join(differ)} in EmgConfig; these differ.")
@@ -153,23 +161,37 @@ def stack_params(people: Sequence[EmgParams]) -> EmgParams:
 
 def _widen(params: EmgParams, counts: np.ndarray, rank: int, length: int, longest: int) -> EmgParams:
     """The same person with silent units, zero shapes and zero samples added, so that different people stack."""
-    channels, have, muscle = params.band.channels, params.rank, np.asarray(params.muscle)
+    have, muscle = params.rank, np.asarray(params.muscle)
     order = np.concatenate([_padded(np.nonzero(muscle == m)[0], n) for m, n in enumerate(counts)])
     real = order >= 0
-    rows = np.asarray(params.coefficients)[:, order] * real[None, :, None]
-    rows = np.pad(rows.reshape(*rows.shape[:2], channels, have), ((0, 0), (0, 0), (0, 0), (0, rank - have)))
+
+    def wider(rows: np.ndarray) -> np.ndarray:
+        """(..., U, N*R) with the units in order and R widened to `rank`."""
+        rows = rows[..., order, :] * real[:, None].astype(rows.dtype)
+        rows = rows.reshape(*rows.shape[:-1], -1, have)
+        return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, rank - have)]).reshape(*rows.shape[:-2], -1)
+
+    moved = None
+    if params.moved is not None:  # rows of channels are stacked like channels
+        table = np.asarray(params.moved)
+        flat = wider(table.reshape(*table.shape[:2], -1))
+        moved = jnp.asarray(flat.reshape(*flat.shape[:2], table.shape[2], -1))
     columns = [np.where(real, np.asarray(column)[order], 0) for column in params.pool]
     columns[0] = np.where(real, columns[0], NEVER)
+    peak, time_s = (np.asarray(x)[order] for x in params.twitches[:2])
+    twitches = Twitches(jnp.asarray(peak * real), jnp.asarray(time_s), params.twitches.curve)
     shifted = np.asarray(params.shapes).reshape(DRIVE_HOLD, have, -1)
     shifted = np.pad(shifted, ((0, 0), (0, rank - have), (0, length - shifted.shape[-1])))
     stretched = np.asarray(params.stretched)
     stretched = np.pad(stretched, ((0, 0), (0, rank - have), (0, longest - stretched.shape[-1])))
     return params.replace(  # type: ignore[attr-defined,no-any-return]
         pool=PoolParams(*[jnp.asarray(column, jnp.int32) for column in columns]),
-        coefficients=jnp.asarray(rows.reshape(rows.shape[0], -1, channels * rank)),
+        coefficients=jnp.asarray(wider(np.asarray(params.coefficients))),
+        moved=moved,
         shapes=jnp.asarray(shifted.reshape(DRIVE_HOLD * rank, -1)),
         stretched=jnp.asarray(stretched),
         muscle=jnp.asarray(np.repeat(np.arange(counts.size), counts), jnp.int32),
+        twitches=twitches,
     )
 
 

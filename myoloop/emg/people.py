@@ -1,32 +1,34 @@
 """A population: people drawn from published ranges, each by a seed, and put side by side in one batch.
 
-person = sample_person(7)
-params = build_person(person)
-crowd = build_people(range(16))          # stacked: the 16 participants of a batch
+params = build_person(sample_person(7))
+crowd = build_people(sample_people(seed=1, count=16))      # stacked: the 16 participants of a batch
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from myoloop.emg.anatomy import DEEPEST_MM
 from myoloop.emg.armband import Armband, armband
+from myoloop.emg.conditions import apply_conditions
 from myoloop.emg.config import EmgConfig
 from myoloop.emg.params import EmgParams, build_emg, stack_params
+from myoloop.emg.placement import Moves
+from myoloop.errors import MyoloopError
 
-RADIUS_MM = (42.0, 3.5, 34.0, 52.0)  # forearm (circumference 264 +- 22 mm, both sexes: Gordon et al. 1989, ANSUR)
-FAT_MM = (3.5, 1.5, 1.0, 9.0)  # forearm subcutaneous fat (skinfold surveys 2-6 mm; Kuiken et al. 2003: 3-18 over limbs)
-VELOCITY = (4.0, 0.2, 3.4, 4.6)  # a person's mean conduction velocity, m/s (Andreassen & Arendt-Nielsen 1987)
+RADIUS_MM = (42.0, 3.5, 34.0, 52.0)  # forearm (circumference 264 +- 22 mm, both sexes; from memory of ANSUR 1988)
+FAT_MM = (3.5, 1.5, 1.0, 9.0)  # forearm subcutaneous fat (estimate: 2-6 mm; Kuiken et al. 2003 take 3-18)
+VELOCITY = (4.0, 0.2, 3.4, 4.6)  # a person's mean conduction velocity, m/s (spread between people: estimate)
 UNITS_SCALE = (0.7, 1.0)  # part of the table's counts (MUNE varies by 30 % between healthy people; estimate)
-ZONE_SPREAD = (0.05, 0.15)  # of the fibre length (Farina & Merletti 2001: 0.1)
+ZONE_SPREAD = (0.05, 0.15)  # of the fibre length (around 0.1; estimate)
 RECRUITMENT_RANGE = (30.0, 50.0)  # RR (Fuglevand et al. 1993)
 LAST_RECRUITED = (0.6, 0.75)  # of the maximal excitation (Fuglevand et al. 1993, De Luca & Hostage 2010)
 MIN_RATE_HZ = (6.0, 10.0)  # at recruitment (Fuglevand et al. 1993: 8; Enoka & Duchateau 2017: 5-10)
-ANGLE_DEG = 8.0  # standard deviation of donning, about 6 mm of arc (repeated donning shifts 5-10 mm: Young et al. 2011)
+ANGLE_DEG = 8.0  # standard deviation of donning, about 6 mm of arc (Young et al. 2011 try 10 mm; estimate)
 LEVEL = 0.03  # standard deviation of the place along the forearm, 7 mm (same)
 
 
@@ -68,11 +70,25 @@ def sample_person(seed: int, band: Armband | None = None, config: EmgConfig | No
     return Person(person, worn)
 
 
-def build_person(person: Person) -> EmgParams:
-    """The person's units and MUAPs."""
-    return build_emg(person.band, person.config)
+def sample_people(
+    seed: int, count: int, band: Armband | None = None, config: EmgConfig | None = None
+) -> tuple[Person, ...]:
+    """A population: `count` people, the same for the same seed. More of them begin with the same ones."""
+    if count < 1 or seed < 0:
+        raise MyoloopError(f"{count} people of seed {seed} asked; expected 1 or more, and a seed of 0 or more.")
+    seeds = np.random.default_rng([seed, 9002]).integers(0, 2**31, count)
+    return tuple(sample_person(int(each), band, config) for each in seeds)
 
 
-def build_people(seeds: Iterable[int], band: Armband | None = None, config: EmgConfig | None = None) -> EmgParams:
-    """A population in one line: the people of these seeds, side by side in one batch."""
-    return stack_params([build_person(sample_person(seed, band, config)) for seed in seeds])
+def build_person(
+    person: Person, conditions: Mapping[str, float] | None = None, moves: Moves | None = None
+) -> EmgParams:
+    """The person's units and MUAPs, with conditions of the motor units (conditions.py); moves: see build_emg."""
+    return apply_conditions(build_emg(person.band, person.config, moves), conditions or {})
+
+
+def build_people(
+    people: Sequence[Person], conditions: Mapping[str, float] | None = None, moves: Moves | None = None
+) -> EmgParams:
+    """These people side by side in one batch: `build_people(sample_people(seed=1, count=16))`."""
+    return stack_params([build_person(person, conditions, moves) for person in people])

@@ -18,10 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from myoloop.errors import unknown_name
-
-LAWS = ("fuglevand", "deluca")
-
 TICKS = 1 << 24
 """Clock ticks of one mean interval."""
 EXCITATION_ONE = 1 << 14
@@ -62,12 +58,6 @@ class Speeds(NamedTuple):
     """Clock ticks per sample; `idle_ticks` below threshold."""
     over: Array
     """Excitation steps above threshold."""
-
-
-def check_law(name: str) -> None:
-    """Raises MyoloopError for an unknown law (did you mean)."""
-    if name not in LAWS:
-        raise unknown_name("motor-unit law", name, LAWS, "EmgConfig")
 
 
 def spread_to_units(values: Array, place: Array) -> Array:

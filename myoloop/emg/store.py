@@ -15,7 +15,7 @@ import numpy as np
 KEEP_BYTES = 512 * 2**20
 """What the files of one kind may take together: the least recently used go."""
 
-_SOURCES = ("anatomy", "bessel", "conductor", "cylinder", "muap_cylinder", "source", "volume_conductor")
+_SOURCES = ("anatomy", "bessel", "conductor", "cylinder", "muap_cylinder", "placement", "source", "volume_conductor")
 
 Arrays = Mapping[str, Any]
 

@@ -29,7 +29,9 @@ from myoloop.emg.armband import Armband
 from myoloop.emg.circumstances import Circumstances, as_float32, completed, disturbance, no_circumstances
 from myoloop.emg.motor_units import DRIVE_HOLD, PoolState
 from myoloop.emg.noise import address
-from myoloop.emg.params import EmgParams, build_emg, stack_params
+from myoloop.emg.params import FATIGUE_STRETCH, EmgParams, build_emg, stack_params, stretch_place
+from myoloop.emg.placement import locate, ring, rows_between
+from myoloop.emg.posture import slowing
 from myoloop.errors import MyoloopError
 
 __all__ = [
@@ -219,8 +221,7 @@ def _block(
     when, pool = motor_units.discharge(
         params.pool, params.muscle, params.config, rate, state.pool, state.key, state.sample, excitation, samples
     )
-    table, source, share = _templates(params, circumstances, state.key.shape[0])
-    emg = _potentials(params, add_rows(when, table, source, share, samples), circumstances, samples)
+    emg = _potentials(params, _rows(params, circumstances, when, samples), _stretch(circumstances, excitation), samples)
     emg = emg + jnp.pad(state.overhang, ((0, 0), (0, 0), (0, samples)))
     raw = emg[..., :samples] * circumstances.contact[..., None]
     raw = raw + disturbance(
@@ -233,29 +234,44 @@ def _block(
     return chunk, when, next_state
 
 
-def _templates(params: EmgParams, circumstances: Circumstances, batch: int) -> tuple[Array, Array, Array]:
-    """Rows of coefficients (T, C*R), and for each participant where to take them and how to mix them, (B, P)."""
-    turns, units, depth = params.coefficients.shape[-3:]
+def _rows(params: EmgParams, now: Circumstances, when: Array, samples: int) -> Array:
+    """(B, samples, C*R): coefficients of the MUAPs that begin at each sample, where the armband now is."""
+    batch, depth = when.shape[0], params.coefficients.shape[-1]
     table = params.coefficients.reshape(-1, depth)
-    person = jnp.arange(batch, dtype=jnp.int32) * (turns if params.stacked else 0)
-    if turns == 1:
-        return table, person[:, None] * units, jnp.ones((batch, 1), jnp.float32)
-    assert circumstances.rotation_deg is not None
-    first, last = params.turns_deg[0], params.turns_deg[-1]
-    place = jnp.clip((circumstances.rotation_deg - first) / (last - first), 0.0, 1.0) * (turns - 1)
-    low = jnp.minimum(place.astype(jnp.int32), turns - 2)
-    part = place - low
-    source = (person + low)[:, None] * units + jnp.array([0, units], jnp.int32)
-    return table, source, jnp.stack([1.0 - part, part], axis=1)
+    first = jnp.arange(batch, dtype=jnp.int32) * (params.units if params.stacked else 0)
+
+    def at_rest() -> Array:
+        return add_rows(when, lambda participant, unit: table[first[participant] + unit], depth, samples)
+
+    if params.moves is None or params.moved is None:
+        return at_rest()
+    assert now.rotation_deg is not None and now.skin_turn_deg is not None
+    assert now.displacement_mm is not None and now.muscle_shift_mm is not None
+    around = ring(params.band, params.moves)
+    rotation = now.rotation_deg + now.skin_turn_deg
+    place = locate(
+        params.moves, around, params.turn_step_deg, rotation, now.displacement_mm[:, None] - now.muscle_shift_mm
+    )
+    moving = rows_between(params.moved, params.coefficients, params.muscle, place, around.phases, params.band.channels)
+    return jax.lax.cond(jnp.all(place.home), at_rest, lambda: add_rows(when, moving, depth, samples))
 
 
-def _potentials(params: EmgParams, rows: Array, circumstances: Circumstances, samples: int) -> Array:
+def _stretch(now: Circumstances, excitation: Array) -> Array:
+    """(B,) how many times as long everybody's MUAPs last, for fatigue and the fibres' length: the mean of the muscles
+    weighted by their excitation (one factor for all: MUAPs share their shapes)."""
+    assert now.fatigue is not None and now.fibre_strain is not None
+    fatigue = now.fatigue if now.fatigue.ndim == 2 else now.fatigue[:, None]
+    tired = 1.0 + jnp.clip(fatigue, 0.0, 1.0) * (FATIGUE_STRETCH - 1.0)
+    weight = excitation + 1e-9
+    return 1.0 + (weight * (tired * slowing(now.fibre_strain) - 1.0)).sum(1) / weight.sum(1)
+
+
+def _potentials(params: EmgParams, rows: Array, stretch: Array, samples: int) -> Array:
     """(B, C, samples + overhang) microvolts from the coefficient rows (B, samples, C*R)."""
     channels, rank = params.band.channels, params.rank
     batch = rows.shape[0]
     by_channel = jnp.moveaxis(rows.reshape(batch, samples, channels, rank), 2, 1)
     by_channel = by_channel.reshape(batch, channels, samples * rank)
-    fatigue = jnp.clip(circumstances.fatigue, 0.0, 1.0)
     length = params.shapes.shape[-1] - DRIVE_HOLD + samples
 
     def rested() -> Array:
@@ -263,23 +279,22 @@ def _potentials(params: EmgParams, rows: Array, circumstances: Circumstances, sa
         return jnp.pad(emg, ((0, 0), (0, 0), (0, samples + params.overhang - length)))
 
     def tired() -> Array:
-        return jnp.matmul(by_channel, _lengthened(params.stretched, fatigue, samples), precision="highest")
+        return jnp.matmul(by_channel, _lengthened(params.stretched, stretch, samples), precision="highest")
 
-    return jax.lax.cond(jnp.any(fatigue > 0), tired, rested)
+    return jax.lax.cond(jnp.any(stretch != 1.0), tired, rested)
 
 
-def _lengthened(stretched: Array, fatigue: Array, samples: int) -> Array:
-    """The shapes at each participant's fatigue (B,), shifted to each sample: (B, samples*R, samples+L'-1).
+def _lengthened(stretched: Array, stretch: Array, samples: int) -> Array:
+    """The shapes at each participant's stretch (B,), shifted to each sample: (B, samples*R, samples+L'-1).
 
     Slower conduction runs the same source past the same electrodes in a longer time, so it stretches every MUAP, and
     with it the shapes that all MUAPs are made of.
     """
-    steps, rank, length = stretched.shape[-3:]
-    place = fatigue * (steps - 1)
-    low = jnp.minimum(place.astype(jnp.int32), steps - 2)
-    part = (place - low)[:, None, None]
+    rank, length = stretched.shape[-2:]
+    low, part = stretch_place(stretch)
+    part = part[:, None, None]
     if stretched.ndim == 4:
-        person = jnp.arange(fatigue.shape[0])
+        person = jnp.arange(stretch.shape[0])
         shapes = (1.0 - part) * stretched[person, low] + part * stretched[person, low + 1]
     else:
         shapes = (1.0 - part) * stretched[low] + part * stretched[low + 1]

@@ -14,7 +14,7 @@ from myoloop.emg.config import VELOCITY_RANGE, EmgConfig
 from myoloop.emg.motor_units import Pool
 
 TERRITORY_FIBRES_PER_MM2 = 20.0  # a unit's own fibres per mm2 of its territory (Fuglevand et al. 1992)
-VELOCITY_SIZE_CORRELATION = 0.8  # larger units conduct faster (Andreassen & Arendt-Nielsen 1987; value estimated)
+VELOCITY_SIZE_CORRELATION = 0.87  # of conduction velocity with twitch torque (Andreassen & Arendt-Nielsen 1987)
 
 _FIBRES = 10  # fibres that stand for a unit: spread over its territory, end plates and tendons
 

@@ -20,9 +20,7 @@ from myoloop.emg.store import stored
 from myoloop.emg.units import Units, place_units
 from myoloop.errors import MyoloopError
 
-__all__ = ["Muaps", "Units", "compute_muaps", "moved_muaps", "place_units", "ring_muaps"]
-
-RING = 64  # the least number of places around the limb at which MUAPs are known: 5.6 degrees apart
+__all__ = ["Muaps", "Units", "compute_muaps", "muaps_at", "place_units"]
 
 
 class Muaps(NamedTuple):
@@ -39,38 +37,15 @@ def compute_muaps(units: Units, band: Armband, conductor: Conductor | None = Non
     return _muaps(units, band, conductor or Conductor(), band.angles_deg[: band.columns])
 
 
-def ring_muaps(units: Units, band: Armband, conductor: Conductor | None = None) -> Muaps:
-    """MUAPs at `ring_places(band)` evenly spaced angles, from channel 1's on, in every row: for any rotation of the
-    armband (placement.py). Waveform (U, rows * places, L)."""
-    places = ring_places(band)
-    angles = band.first_angle_deg + 360.0 * np.arange(places) / places
-    return _muaps(units, band, conductor or Conductor(), tuple(angles.tolist()))
+def muaps_at(
+    units: Units, band: Armband, angles_deg: Sequence[float], shift_mm: float, conductor: Conductor
+) -> np.ndarray:
+    """MUAPs with channels at other angles and the band moved towards the wrist: (U, rows * angles, L), row by row, not cached.
 
-
-def moved_muaps(
-    units: Units, band: Armband, moves: Sequence[tuple[float, float]], conductor: Conductor | None = None
-) -> Muaps:
-    """MUAPs at the channels of the armband in several placements: waveform (U, moves * C, L), placement by placement.
-
-    Args: moves: (rotation in degrees towards volar, shift in mm towards the wrist) of each placement. Between placements 3 mm
-    apart a linear interpolation is wrong by 3 % of the MUAPs, 5 mm apart by 7 %.
-
-    Raises MyoloopError for a placement beyond elbow or wrist.
+    Raises MyoloopError for a place beyond elbow or wrist.
     """
-    parts = []
-    for rotation, shift in moves:
-        place = dataclasses.replace(
-            band, first_angle_deg=band.first_angle_deg + rotation, level=band.level + shift / FOREARM_LENGTH_MM
-        )
-        parts.append(compute_muaps(units, place, conductor))
-    length = max(part.waveform.shape[2] for part in parts)
-    same = [np.pad(part.waveform, ((0, 0), (0, 0), (0, length - part.waveform.shape[2]))) for part in parts]
-    return Muaps(np.concatenate(same, axis=1), parts[0].delay)
-
-
-def ring_places(band: Armband) -> int:
-    """Places of the ring: a multiple of the columns, so that an even band at rest needs no interpolation."""
-    return band.columns * math.ceil(RING / band.columns) if band.column_spacing_mm == 0 else RING
+    level = band.level + shift_mm / FOREARM_LENGTH_MM
+    return _waveform(units, dataclasses.replace(band, level=level), conductor, tuple(angles_deg), watched=False)
 
 
 def field_of(units: Units, band: Armband, conductor: Conductor) -> Field:
@@ -84,7 +59,7 @@ def field_of(units: Units, band: Armband, conductor: Conductor) -> Field:
     reach = 25.0 * math.ceil((max(-near, far) + 5.0) / 25.0)
     shallow = max(0.5, math.floor(2 * (radius - float(height.max()))) / 2)
     deep = math.ceil(radius - float(height.min()))
-    key = (conductor, _channel(band), shallow, deep, reach)
+    key = (conductor, channel_key(band), shallow, deep, reach)
     made = stored("field", key, lambda: tabulate(band, conductor, shallow, deep, reach)._asdict())
     return Field(made["depths"], made["angular"], made["along"], float(made["z0"]), float(made["radius"]))
 
@@ -112,23 +87,32 @@ def _rows_mm(band: Armband) -> list[float]:
 
 def _muaps(units: Units, band: Armband, conductor: Conductor, angles_deg: tuple[float, ...]) -> Muaps:
     _check(units, band, conductor)
-    rate = band.internal_rate_hz
+
+    def make() -> dict[str, np.ndarray]:
+        return {"waveform": _waveform(units, band, conductor, angles_deg)}
+
     if conductor.kind == "half_space":
-        electrodes = electrode_positions(band, conductor.limb_radius(band.radius_mm), angles_deg)
-        waveform = half_space_muaps(units, *electrodes, conductor, rate)
+        waveform = make()["waveform"]
     else:
-        rows = _rows_mm(band)
-
-        def make() -> dict[str, np.ndarray]:
-            return {"waveform": cylinder_muaps(units, field_of(units, band, conductor), angles_deg, rows, rate)}
-
-        waveform = stored("muaps", (conductor, _channel(band), rows, angles_deg, rate, *units), make)["waveform"]
+        key = (conductor, channel_key(band), _rows_mm(band), angles_deg, band.internal_rate_hz, *units)
+        waveform = stored("muaps", key, make)["waveform"]
     peak = np.abs(waveform).max(axis=(0, 1))
     used = int(np.nonzero(peak > 1e-4 * peak.max())[0][-1]) + 1
     return Muaps(np.ascontiguousarray(waveform[:, :, :used]), FIR_HALF)
 
 
-def _channel(band: Armband) -> tuple[object, ...]:
+def _waveform(
+    units: Units, band: Armband, conductor: Conductor, angles_deg: tuple[float, ...], watched: bool = True
+) -> np.ndarray:
+    """MUAPs (U, rows * angles, L), to the end of the longest fibre."""
+    rate = band.internal_rate_hz
+    if conductor.kind == "half_space":
+        electrodes = electrode_positions(band, conductor.limb_radius(band.radius_mm), angles_deg)
+        return half_space_muaps(units, *electrodes, conductor, rate)
+    return cylinder_muaps(units, field_of(units, band, conductor), angles_deg, _rows_mm(band), rate, watched)
+
+
+def channel_key(band: Armband) -> tuple[object, ...]:
     """All that a channel's field depends on."""
     return (band.montage, band.spacing_mm, band.electrode_mm, band.electrode_shape, band.radius_mm)
 

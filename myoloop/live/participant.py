@@ -18,19 +18,17 @@ import pylsl
 
 from myoloop.body.engine import MAX_PUSH_N
 from myoloop.body.names import FINGERS, JOINTS, MUSCLES
-from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError, unknown_name
-from myoloop.experiment import Experiment, ReferenceSettings, load_experiment
+from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.board import SUPERVISED, WITNESS_READY, Board, log, make_run_dir
 from myoloop.live.feedback import Feedback, FeedbackHold
-from myoloop.participant import Act, ParticipantConfig, Participants
+from myoloop.live.person import participant_config
+from myoloop.participant import Act, Participants
 from myoloop.streams.clock import RealtimeClock, Tick
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import ParticipantOutlets, refuse_taken_id
 from myoloop.streams.predictions import PredictionInbox
 from myoloop.streams.rowlog import EventLog, RowLog
-from myoloop.task.recorded import RecordedConfig
-from myoloop.task.reference import PlayableConfig, ReferenceConfig
 
 WITNESS_S = 10.0
 """How long a supervised participant waits for its session to listen, so that the first sample is received too."""
@@ -90,18 +88,9 @@ class LiveParticipant:
         self.experiment = experiment
         me = experiment.participant
         self._run_dir = make_run_dir(run_dir) if run_dir else None
-        band = armband_from(me.armband)
         refuse_taken_id(me.id)
-        self._people = Participants(
-            ParticipantConfig(
-                armband=band,
-                reference=reference_config(me.reference),
-                person=me.person,
-                control_hz=me.control_hz,
-                engine=me.engine,
-            ),
-            threads=1,
-        )
+        self._people = Participants(participant_config(experiment), threads=1)
+        band = self._people.emg_params.band
         self.info = Info(me.id, tuple(band.channel_labels), float(band.rate_hz))
         self._warm_up()
         self._board = Board(self._run_dir, "participant", self.status)
@@ -262,6 +251,7 @@ class LiveParticipant:
             )
         return {
             "id": self.info.id,
+            "conditions": self._people.conditions,
             "phase": self._phase,
             "level": level,
             "message": message,
@@ -423,13 +413,6 @@ class LiveParticipant:
         self._outlets.event(text, time)
         if self._events:
             self._events.append(time, text)
-
-
-def reference_config(settings: ReferenceSettings) -> PlayableConfig:
-    """The motion that an experiment file describes."""
-    if settings.path is not None:
-        return RecordedConfig(settings.path, settings.at_end, settings.seed, settings.clip_deg)
-    return ReferenceConfig(kind=settings.kind, seed=settings.seed)
 
 
 def _duration(value: float) -> float:

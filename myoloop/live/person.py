@@ -1,0 +1,43 @@
+"""From an experiment's description of its participant to the library's."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from myoloop.emg.armband import armband_from
+from myoloop.emg.conductor import conductor_from
+from myoloop.emg.config import config_from
+from myoloop.emg.people import sample_person
+from myoloop.experiment import Experiment, ReferenceSettings
+from myoloop.participant import ParticipantConfig
+from myoloop.task.recorded import RecordedConfig
+from myoloop.task.reference import PlayableConfig, ReferenceConfig
+
+
+def participant_config(experiment: Experiment) -> ParticipantConfig:
+    """What an experiment says of its participant, as the library takes it."""
+    me = experiment.participant
+    band, anatomy = armband_from(me.armband), config_from(me.anatomy)
+    if me.conductor:
+        anatomy = dataclasses.replace(anatomy, conductor=conductor_from(me.conductor))
+    return ParticipantConfig(
+        armband=band,
+        reference=reference_config(me.reference),
+        policy=me.policy,
+        engine=me.engine,
+        person=me.person,
+        anatomy=anatomy,
+        people=(sample_person(me.person, band, anatomy),) if me.sample else (),
+        conditions=me.conditions,
+        movable_band=me.movable_band,
+        posture=me.posture,
+        control_hz=me.control_hz,
+        force=me.force,
+    )
+
+
+def reference_config(settings: ReferenceSettings) -> PlayableConfig:
+    """The motion that an experiment file describes."""
+    if settings.path is not None:
+        return RecordedConfig(settings.path, settings.at_end, settings.seed, settings.clip_deg)
+    return ReferenceConfig(kind=settings.kind, seed=settings.seed)
