@@ -44,6 +44,8 @@ class DecoderRun:
     """Armband preset that the participant wears."""
     person: int = 0
     """Seed of the participant's anatomy: the decoder is made for this one."""
+    policy: str = "baseline"
+    """Who drives the muscles while recording: a policy's file, or "baseline"."""
     discrete: int = 28
     """Recordings with discrete references to train on."""
     continuous: int = 12
@@ -111,7 +113,7 @@ def record(run: DecoderRun, console: Console) -> dict[str, Recordings]:
         "test discrete": (Block("discrete", held_out_seed(100), run.test, seconds),),
         "test continuous": (Block("continuous", held_out_seed(101), run.test, seconds),),
     }
-    config = ParticipantConfig(armband=armband(run.armband), person=run.person)
+    config = ParticipantConfig(armband=armband(run.armband), person=run.person, policy=run.policy)
     total = sum(block.recordings * block.seconds for blocks in sets.values() for block in blocks)
     data = {}
     with progress_bar(console) as bar:
@@ -144,6 +146,7 @@ def describe(
     facts = {
         "participant": f"person {run.person} with `{run.armband}`, {network.channels} channels at {network.rate_hz:g} "
         "Hz",
+        "driven by": run.policy,
         "training": f"{minutes:.0f} participant-minutes: {run.discrete} recordings of discrete references (seed "
         f"{run.reference_seed}), {run.continuous} of continuous ones (seed {run.reference_seed + 1}), {run.seconds:g} "
         "s each",

@@ -99,7 +99,7 @@ _CARD = """\
 # {title}
 
 A causal temporal convolutional network that reads raw surface EMG and says for each finger how probable it is that
-it is asked to be flexed. Trained on synthetic EMG of one virtual participant driven by the baseline controller;
+it is asked to be flexed. Trained on synthetic EMG of one virtual participant, driven as the table below says;
 no recording of a person is in it. `decoder.onnx` follows the contract in myoloop/decoder/contract.py;
 `decoder.safetensors` holds the same weights for myoloop.checkpoint.
 
@@ -133,7 +133,7 @@ The same command gives the same weights on the same machine and versions.
 
 - It knows one participant wearing one `{armband}` in one place. Another person, a rotated or moved band or another
   device needs a decoder of its own.
-- It learned from the baseline controller, which holds fingers flexed or extended with the wrist at rest. Wrist
+- It learned from one driver, which follows references of the fingers with the wrist at rest. Wrist
   movement, gripping objects and co-contraction on purpose are new to it.
 - The muscles inside the hand, which help to move the thumb, make no EMG at the forearm: the thumb is judged by its
   forearm muscles alone.

@@ -49,7 +49,7 @@ class Phase1Config:
     """Control steps of all participants together, 20 ms of participant time each."""
     environments: int = 256
     """Participants side by side."""
-    unroll: int = 32
+    unroll: int = 16
     """Control steps of each between two updates."""
     seed: int = 0
     """Seed of everything random."""

@@ -33,7 +33,7 @@ class PpoConfig:
     """A probability ratio further from 1 than this earns nothing more."""
     epochs: int = 4
     """Passes over each rollout."""
-    minibatches: int = 8
+    minibatches: int = 4
     """Parts that each pass is cut into."""
     learning_rate: float = 3e-4
     """Of Adam, at the start."""

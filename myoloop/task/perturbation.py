@@ -26,8 +26,8 @@ class PerturbationConfig:
     """s: shortest and longest push."""
     loaded: float = 0.3
     """Part of the episodes that carry a load on the palm from beginning to end."""
-    load_n: float = 5.0
-    """N: the heaviest load, in a random direction; half a kilogram in the hand."""
+    load_n: float = 3.0
+    """N: the heaviest load, in a random direction; a cup in the hand."""
 
 
 class Perturbation(NamedTuple):
