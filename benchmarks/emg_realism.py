@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 from emg_conductor import Row, frequency_rows, kuiken_rows, pick_up_rows, reasons, sensitivity
+from emg_force import emg_force_row
 from scipy import signal
 
 from myoloop.body.names import FOREARM_MUSCLES
@@ -47,10 +48,6 @@ SENSITIVITY = (
     "From MUAPs alone: RMS and median frequency of `semg_rd16` with all muscles at half of their excitation; the part of a "
     "channel's energy that comes from within 25 mm; the RMS change by 9 mm of fat on an upper arm (published: -80 %). Skin "
     "is the choice that matters; the conductivities measured in living forearms change the amplitude and little else."
-)
-FORCE_REASON = (
-    "Against excitation, not force, and with all muscles active at once; published curves are against force, "
-    "which grows more slowly at low excitation, when only small units are recruited."
 )
 TONE = 0.022  # excitation of muscles not fully relaxed at which preset myo8 rests at the recorded 1.8 counts RMS
 SOFTER = 0.5  # of the participants' excitations
@@ -119,11 +116,10 @@ def signal_rows(params: EmgParams) -> tuple[list[Row], dict[str, np.ndarray]]:
     cov = float(np.median([t.std() / t.mean() for t in trains if t.size > 15]))
     rest, _ = record(params, 0.0)
     tired, _ = record(params, 0.5, fatigue=1.0)
-    bend = float(np.interp(0.5, levels, rms) / rms[-1])
     rows = [
         Row("RMS at 10 % excitation (uV)", float(rms[1]), 10, 50, "usual surface recordings (from memory)"),
         Row("RMS at 100 % excitation (uV)", float(rms[-1]), 100, 500, "usual surface recordings (from memory)"),
-        Row("RMS at 50 % over 100 % (0.5: linear; less: convex)", bend, 0.3, 0.6, "Lawrence & De Luca 1983 (from memory)"),
+        Row(*emg_force_row(params)),
         Row("median frequency at 50 % (Hz)", median_hz(half, rate), 60, 120, "Merletti & Farina 2016 (from memory)"),
         Row("mean power frequency at 50 % (Hz), own fibres", mean_hz(half, rate), 95, 135,
             "biceps, 50 % MVC, 115 +- 20 Hz (author not traced)"),
@@ -269,7 +265,7 @@ def main(config: Config) -> None:
     rows = motor_unit_rows(emg)
     more, data = signal_rows(params)
     rows += more + frequency_rows() + pick_up_rows() + kuiken_rows() + fat_rows(params) + condition_rows(params)
-    why = reasons() | {"RMS at 50 %": FORCE_REASON}
+    why = reasons()
     if config.recording:
         more, why["myo8: gesture over rest"] = myo_rows(config.recording, emg)
         rows += more

@@ -198,7 +198,7 @@ def test_disturbances_do_not_depend_on_chunking(person):
     )
     row, state, parts = np.full((1, 26), 0.3), init_emg(person, [2]), []
     whole, _ = synthesise(person, state, row, 120, now)
-    for n in (7, 113):
+    for n in (60, 60):
         out, state = synthesise(person, state, row, n, now)
         parts.append(out.chunk)
     got = np.concatenate(parts, axis=1)
