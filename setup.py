@@ -16,6 +16,7 @@ REQUIRES = [
     "jinja2>=3.1,<4",
     "matplotlib>=3.10,<4",
     "mujoco>=4.0,<5",  # mujoco.batch
+    "mujoco-mjx>=3.17,<5",
     "myo-sim>=0.2.3,<0.3",
     "numpy>=2.0,<3",
     "onnx>=1.20,<2",
@@ -56,7 +57,7 @@ ROS = [
     "ninja>=1.11,<2",
 ]
 
-WARP = ["mujoco-mjx>=3.17,<5", "mujoco-warp>=4.0,<5", "warp-lang>=1.19,<2"]
+WARP = ["mujoco-warp>=4.0,<5", "warp-lang>=1.19,<2"]
 
 DEV = [
     "hypothesis>=6.100,<7",

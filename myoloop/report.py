@@ -201,12 +201,14 @@ def _loop(rows: np.ndarray | None, participant: dict[str, Any], control_hz: floa
     empty = {"control_hz": control_hz, "steps": 0, "overruns": 0, "step_ms": None, "feedback_latency_ms": None}
     if rows is None:
         return empty
+    step_ms = quantiles(rows["step_ms"])
     stages = {name: quantiles(rows[name]) for name in ("policy_emg_ms", "push_ms", "body_ms")}
     return {
         "control_hz": control_hz,
         "steps": len(rows),
         "overruns": participant.get("overruns", 0),
-        "step_ms": quantiles(rows["step_ms"]),
+        "step_ms": step_ms,
+        "real_time_factor": round(1e3 / (control_hz * step_ms["median"]), 2) if step_ms and step_ms["median"] else None,
         "stage_ms": {name.removesuffix("_ms"): value for name, value in stages.items()},
         "start_lateness_ms": quantiles(1e3 * rows["started"]),
         "feedback_latency_ms": quantiles(rows["feedback_latency_ms"]),

@@ -51,6 +51,7 @@ def test_report_has_the_promised_keys_and_the_right_numbers(tmp_path: Path) -> N
     report = measure(run_folder(tmp_path), WITNESS)
     assert report["duration_s"] == 2.0
     assert report["emg"]["samples_lost"] == 40
+    assert report["loop"]["real_time_factor"] == 6.67  # a control step of 20 ms in 3 ms
     assert report["loop"]["overruns"] == 3 and report["loop"]["steps"] == 100
     assert report["loop"]["feedback_latency_ms"] == {"median": 20.0, "p95": 20.0, "p99": 20.0, "max": 20.0}
     assert report["task"]["accuracy"] == 0.8, "steps before the first prediction do not count"

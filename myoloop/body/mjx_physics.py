@@ -31,6 +31,7 @@ ABSURD = 1e10  # rad, rad/s: where MuJoCo itself gives a simulation up (mjMAXVAL
 ITERATIONS = (
     4  # of the constraint solver; a batch waits for its slowest. 3 give what 100 give: docs/physics-settings.md
 )
+WARP_ITERATIONS = 8  # Warp lets every participant stop by itself, and complains about one that is not done after 4
 LINE_SEARCH = 8  # evaluations in each
 INSIDE_WRAPS = {
     "_impl.wrap_inside_maxiter": 20,
@@ -89,6 +90,7 @@ class MjxPhysics:
         self._damping = jnp.asarray(model.dof_damping, jnp.float32)
         self._substep = self._substep_jax
         if impl == "warp":
+            model.opt.iterations = WARP_ITERATIONS
             self._warp_model = self._mjx.put_model(model, impl="warp")
             # one contact in all: the hand has none (body/model.py), and an array cannot be empty
             self._warp_blank = self._mjx.make_data(model, impl="warp", naconmax=1, njmax=CONSTRAINTS)

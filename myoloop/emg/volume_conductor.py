@@ -42,8 +42,9 @@ def muaps_at(
 ) -> np.ndarray:
     """MUAPs with channels at other angles and the band moved towards the wrist: (U, rows * angles, L), row by row, not cached.
 
-    Raises MyoloopError for a place beyond elbow or wrist.
+    Raises MyoloopError for a place beyond elbow or wrist, or a fibre outside the limb's muscle.
     """
+    _check(units, band, conductor)
     level = band.level + shift_mm / FOREARM_LENGTH_MM
     return _waveform(units, dataclasses.replace(band, level=level), conductor, tuple(angles_deg), watched=False)
 
