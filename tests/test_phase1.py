@@ -1,8 +1,6 @@
 """Phase 1: runs that repeat, resume and survive a kill; engines that agree; policies as files."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -70,32 +68,35 @@ def test_a_run_that_was_saved_goes_on_bit_for_bit_and_equal_seeds_give_equal_run
     assert first.rows[1].reward == whole.rows[1].reward
 
 
-def test_a_killed_run_resumes_to_the_same_policy(whole, tmp_path):
+def test_a_killed_run_resumes_and_one_asked_to_stop_leaves_a_checkpoint_of_its_last_update(tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, str(REPO / "training" / "phase1.py"), "--run", str(run)]
-    process = subprocess.Popen(
-        [*command, *SMALL_ARGS, "--steps", "3200", "--save-every-s", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    until = time.monotonic() + 240
-    while not (run / "curves.csv").exists() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    killed = _begun([*command, *SMALL_ARGS, "--steps", "320000", "--save-every-s", "0"], run / "curves.csv")
+    killed.kill()
+    killed.wait()
     saved = checkpoint.load(run / "state.safetensors", kind="phase1_state").config["steps"]
-    goal = max(192, saved + 32)
-    result = subprocess.run(
-        [*command, "--resume", "--steps", str(goal)], capture_output=True, text=True, timeout=280, check=True
-    )
-    told = json.loads(result.stdout.splitlines()[-1])
-    assert told["steps"] == goal and told["steps_per_s"] > 0
+    resumed = _begun([*command, "--resume", "--steps", "320000", "--save-every-s", "0"], run / "curves.csv", saved)
+    resumed.terminate()
+    out, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0
+    told = json.loads(out.splitlines()[-1])
+    kept = checkpoint.load(run / "state.safetensors", kind="phase1_state").config["steps"]
+    assert told["steps"] == kept > saved and told["steps_per_s"] > 0
     assert (run / "curves.png").stat().st_size > 10_000
-    rows = (run / "curves.csv").read_text().splitlines()
-    assert len(rows) == 1 + goal // 32  # nothing twice, nothing missing
-    if goal == 192:  # the usual case; a slow machine may have been killed later
-        resumed = load_policy(run / "policy.safetensors").policy
-        jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.policy.params)
+    last = (run / "curves.csv").read_text().splitlines()[-1]
+    assert int(float(last.split(",")[0])) == kept
+
+
+def _begun(command, curves, steps=0):
+    """A training process that has saved more than `steps` steps."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    until = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < until:
+        lines = curves.read_text().splitlines() if curves.exists() else []
+        if len(lines) > 1 and float(lines[-1].split(",")[0]) > steps:
+            break
+        time.sleep(0.05)
+    return process
 
 
 def test_a_run_is_not_resumed_with_other_settings(whole, tmp_path):

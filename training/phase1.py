@@ -4,16 +4,18 @@
     python training/phase1.py --run runs/phase1 --resume            # go on where it stopped
     python training/phase1.py --run runs/phase1 --resume --steps 40000000
 
-Ctrl-C stops it and leaves a good checkpoint. The last line of standard output is one JSON object with the speed and the
-last figures. The run folder: `policy.safetensors` (what experiments name), `state.safetensors` (to resume), `curves.csv`,
-`curves.png`, `config.json`.
+Ctrl-C (or SIGTERM) stops it after the update at work and leaves a good checkpoint. The last line of standard output is one
+JSON object with the speed and the last figures. The run folder: `policy.safetensors` (what experiments name),
+`state.safetensors` (to resume), `curves.csv`, `curves.png`, `config.json`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -57,16 +59,24 @@ def main(run: Phase1Run) -> dict:
     if run.resume:
         trainer.restore(run.run)
     before = trainer.steps, trainer.seconds
+    stop = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():  # asked twice: at once; the last checkpoint stays
+            raise KeyboardInterrupt
+        stop.set()
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, ask)
     with progress_bar(console) as bar:
         task = bar.add_task("training", total=config.steps, completed=trainer.steps, note="compiling")
 
         def show(row: Row) -> None:
             bar.update(task, completed=row.steps, note=note(trainer.rows))
 
-        try:
-            train(trainer, run.run, show, run.save_every_s)
-        except KeyboardInterrupt:
-            console.print(f"stopped at step {trainer.steps}; {run.run} can be resumed.")
+        train(trainer, run.run, show, run.save_every_s, stop.is_set)
+    if not trainer.done:
+        console.print(f"stopped at step {trainer.steps}; go on with --resume.")
     plot_curves(run.run / "curves.png", trainer.rows)
     return result(trainer, *before)
 
@@ -116,3 +126,5 @@ if __name__ == "__main__":
         print(json.dumps(main(tyro.cli(Phase1Run, description=__doc__))))
     except MyoloopError as error:
         sys.exit(f"training/phase1.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("training/phase1.py: stopped at once; the last checkpoint is good.")

@@ -245,18 +245,24 @@ class Trainer:
         }
 
 
-def train(trainer: Trainer, folder: Path, on_update: Callable[[Row], None], save_every_s: float = 60.0) -> None:
-    """Until the steps are done; saves now and then, at the end, and when it is interrupted."""
+def train(
+    trainer: Trainer,
+    folder: Path,
+    on_update: Callable[[Row], None],
+    save_every_s: float = 60.0,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Until the steps are done or `stop` says so, which is asked after every update; saves now and then and at the end.
+
+    What goes wrong inside an update is not saved: the checkpoint before it stays.
+    """
     saved = time.monotonic()
-    try:
-        while not trainer.done:
-            on_update(trainer.update())
-            if time.monotonic() - saved > save_every_s:
-                trainer.save(folder)
-                saved = time.monotonic()
-    finally:
-        if trainer.rows:
+    while not trainer.done and not stop():
+        on_update(trainer.update())
+        if time.monotonic() - saved > save_every_s:
             trainer.save(folder)
+            saved = time.monotonic()
+    trainer.save(folder)
 
 
 def as_json(config: Phase1Config) -> dict[str, Any]:
