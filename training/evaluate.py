@@ -1,6 +1,6 @@
 """Evaluate a policy on held-out references and pushes, beside the baseline controller and a hand in its mean posture.
 
-    python training/evaluate.py --policy models/policy_phase1/policy.safetensors --out runs/evaluation
+    python training/evaluate.py --policy runs/phase1/policy.safetensors --out runs/evaluation
 
 Writes `evaluation.json` and `evaluation.png` into --out; the last line of standard output is the same JSON object: `policy`,
 `baseline`, `mean_posture`, each with joint_error_deg, keypoint_error_mm, effort and recovery_s.
@@ -48,7 +48,7 @@ COLOURS = {"policy": "#1f4e79", "baseline": "#c55a11", "mean_posture": "#999999"
 class Evaluation:
     """What is evaluated, on what, and where the result goes."""
 
-    policy: Path = Path("models/policy_phase1/policy.safetensors")
+    policy: Path = Path("runs/phase1/policy.safetensors")
     """A policy's file."""
     out: Path = Path("runs/evaluation")
     """Folder for evaluation.json and evaluation.png."""
