@@ -63,7 +63,7 @@ class EmgConfig:
     """Spread of the innervation zone over the fibre length, total (Farina & Merletti 2001)."""
     mains_hz: float = 50.0
     """Frequency of mains hum: 50, or 60 in the Americas."""
-    lowrank_error: float = 0.02
+    lowrank_error: float = 0.03
     """Largest error that the shared MUAP shapes may make, over the RMS of the signal."""
 
     def __post_init__(self) -> None:

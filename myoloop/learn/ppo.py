@@ -44,6 +44,9 @@ class PpoConfig:
     """Bounds of the adapted learning rate."""
     entropy_cost: float = 1e-3
     """Weight of the entropy bonus: keeps exploration from dying early."""
+    action_cost: float = 5e-3
+    """Weight of the mean squared action: it keeps silent muscles where exploration still reaches them. Without it their actions
+    drift to where nothing changes any more (thumb extensors at excitation 0.001 after 9 M steps, measured)."""
     value_cost: float = 1.0
     """Weight of the critic's squared error; returns are scaled by 1 - discount, so they are of the order of a step's reward."""
     max_gradient: float = 1.0
@@ -237,6 +240,7 @@ def _loss(
     policy_loss = -jnp.mean(jnp.minimum(ratio * advantage, held * advantage))
     value_loss = jnp.mean((critic(params["critic"], critic_obs) - returns) ** 2)
     loss = policy_loss + config.value_cost * value_loss - config.entropy_cost * entropy(dist) + jnp.mean(aux)
+    loss = loss + config.action_cost * jnp.mean(dist.mean**2)
     kl = jnp.mean(ratio - 1.0 - change)  # Schulman's estimate: unbiased, never negative
     clipped = jnp.mean((jnp.abs(ratio - 1.0) > config.clip).astype(jnp.float32))
     return loss, (kl, jnp.max(jnp.abs(ratio - 1.0)), clipped, policy_loss, value_loss)

@@ -21,14 +21,13 @@ KINDS = ("linear", "logistic")
 class ActionConfig:
     """The mapping."""
 
-    kind: str = "linear"
-    """linear: offset + slope * action, cut to 0..1: exploration adds to every muscle alike. logistic: 1 / (1 + exp(-(offset +
-    slope * action))): exploration multiplies, so a silent muscle is hardly tried; it left the thumb's extensors silent
-    and the thumb 57 mm off after 9 M steps (measured, slope 3, offset -3)."""
-    slope: float = 0.25
-    """Steepness; with a standard deviation of 1, linear exploration begins with a quarter of the range."""
-    offset: float = 0.05
-    """Sets the excitation at action 0."""
+    kind: str = "logistic"
+    """logistic: 1 / (1 + exp(-(offset + slope * action))): exploration multiplies, so that strong muscles can be kept silent.
+    linear: offset + slope * action, cut to 0..1: exploration adds, and lives on after the mean is below 0."""
+    slope: float = 3.0
+    """Steepness: logistic, from action 0 to 2 the excitation goes from 0.05 to 0.95."""
+    offset: float = -3.0
+    """Sets the excitation at action 0: logistic, 0.047."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

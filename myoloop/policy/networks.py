@@ -39,8 +39,8 @@ class NetworkConfig:
     proprioception only through it."""
     bottleneck_cost: float = 1e-3
     """Weight of the latent's KL divergence from a standard normal in the loss."""
-    log_std: float = -0.3
-    """Log standard deviation of the actions at the start: with the default mapping, 0.19 of excitation."""
+    log_std: float = -0.7
+    """Log standard deviation of the actions at the start: half a unit of action."""
 
 
 class Gaussian(NamedTuple):
