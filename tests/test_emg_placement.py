@@ -18,7 +18,7 @@ from myoloop.emg.synthesis import build_emg, healthy, init_emg, stack_params, sy
 from myoloop.emg.volume_conductor import compute_muaps, place_units
 from myoloop.errors import MyoloopError
 
-CONFIG = EmgConfig(units_scale=0.1)
+CONFIG = EmgConfig(lowrank_error=0.02, units_scale=0.1)
 SILENT = armband("semg_rd16", noise_uv=0.0)
 LEVEL = np.full((1, 26), 0.4)
 
