@@ -37,6 +37,7 @@ from myoloop.emg.conditions import Disorder, apply_conditions, disordered, no_di
 from myoloop.emg.config import EmgConfig
 from myoloop.emg.synthesis import Circumstances, EmgParams, build_emg, healthy, init_emg, stack_params, synthesise
 from myoloop.errors import MyoloopError
+from myoloop.learn.collect import act_out
 from myoloop.learn.supervised import run_offline
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.task.reference import ReferenceConfig, held_out_seed
@@ -186,17 +187,9 @@ def record(config: Config, band: Armband) -> tuple[Run, np.ndarray]:
     participant = ParticipantConfig(armband=band, person=config.person, reference=reference)
     people = Participants(participant, participants=config.recordings)
     seeds = np.arange(config.recordings) + 7000
-    people.reset(seeds)
     steps = round(config.seconds * participant.control_hz)
-    excitation, labels = [], []
-    for step in range(steps + 1):
-        done = people.act()
-        if step < steps:
-            excitation.append(done.excitation)
-            people.move()
-        if step > 0:
-            labels.append(done.target)
-    return Run(np.stack(excitation), np.stack(labels, axis=1)), seeds
+    excitation, labels = act_out(people, seeds, steps, lambda act: act.excitation)
+    return Run(np.stack(excitation), labels), seeds
 
 
 def resynthesise(

@@ -16,6 +16,7 @@ from myoloop.emg.condition_names import check_conditions
 from myoloop.emg.conductor import conductor_from
 from myoloop.emg.config import config_from
 from myoloop.errors import MyoloopError, unknown_name
+from myoloop.policy import BASELINE
 
 
 class Settings(BaseModel):
@@ -61,7 +62,7 @@ class ParticipantSettings(Settings):
     id: str = Field("myo", description="prefix of its LSL streams and its ROS namespace")
     engine: Literal["mujoco", "mjx", "warp"] = Field("mujoco", description="who integrates the physics")
     policy: str = Field(
-        "baseline",
+        BASELINE,
         description="who drives the muscles: a policy's file, relative to the experiment file or the installation, or "
         "`baseline`, a controller without learning",
     )
@@ -149,7 +150,7 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
         _set_dotted(raw, key, value)
     experiment = _validate(raw, str(path))
     me = experiment.participant
-    if me.policy != "baseline":
+    if me.policy != BASELINE:
         policy = find_file(me.policy, beside=file.parent, kind="participant.policy")
         experiment = experiment.model_copy(update={"participant": me.model_copy(update={"policy": str(policy)})})
     reference = experiment.participant.reference

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from myoloop.assets import find_file
-from myoloop.body.engine import BodyState
+from myoloop.body.engine import BodyState, in_float32
 from myoloop.body.engines import make_engine
 from myoloop.body.model import Hand, load_hand
 from myoloop.body.names import FOREARM_MUSCLES, JOINTS
@@ -34,13 +34,12 @@ from myoloop.emg.synthesis import (
     synthesise,
 )
 from myoloop.errors import MyoloopError, unknown_name
+from myoloop.policy import BASELINE
 from myoloop.policy.baseline import Baseline, BaselineConfig, baseline_excitation, make_baseline
 from myoloop.policy.learned import LearnedPolicy, load_policy
 from myoloop.policy.learned import excitation as policy_excitation
 from myoloop.task.reference import PlayableConfig, ReferenceConfig, hold, joint_angles, make_reference, motion, release
 
-BASELINE = "baseline"
-"""Instead of a policy's file: policy/baseline.py."""
 Force = Literal["direct", "twitch"]
 """Where the activation of the forearm muscles comes from."""
 
@@ -215,7 +214,7 @@ class Participants:
     def act(self) -> Act:
         """Decides the excitations of the coming step and synthesises the EMG that they make."""
         out, self._state = self._decide(
-            self._fixed, self._state, self._reference, self._circumstances, self._disorder, _float32(self.body),
+            self._fixed, self._state, self._reference, self._circumstances, self._disorder, in_float32(self.body),
             np.float32(self.time), np.float32(self.control_dt), samples=self.samples,
         )  # fmt: skip
         excitation, chunk, spikes, activation, *asked = out
@@ -323,10 +322,6 @@ def _built(config: ParticipantConfig, participants: int) -> tuple[EmgParams, lis
     if participants == 1:
         return build_person(config.people[0], ill, moves), bands
     return build_people(config.people, ill, moves), bands
-
-
-def _float32(body: BodyState) -> BodyState:
-    return BodyState(*(np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x for x in body))
 
 
 def _decide(  # type: ignore[no-untyped-def]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from myoloop import checkpoint
+from myoloop.body.mjx_physics import MjxPhysics
 from myoloop.body.model import load_hand
 from myoloop.body.mujoco_engine import MujocoEngine
 from myoloop.body.names import MUSCLES
@@ -131,12 +132,8 @@ class _Learned:
         self.normaliser = init_normaliser(size)
 
 
-@pytest.mark.parametrize("name", ["mjx"])
-def test_host_and_device_collect_the_same_experience(small_loop, name):
+def test_host_and_device_collect_the_same_experience(small_loop):
     """MuJoCo in C between jitted turns, and MJX in one scan: same observations and rewards over 0.1 s."""
-    pytest.importorskip("mujoco.mjx")
-    from myoloop.body.mjx_physics import MjxPhysics
-
     hand, loop = small_loop
     learned = _Learned(loop.policy, observation_layout(loop.task.config.look_ahead_s).size)
     host = HostCollector(loop, MujocoEngine(hand, 2, threads=1))

@@ -29,6 +29,7 @@ from myoloop.learn.decoder_card import model_card, plot_curves
 from myoloop.learn.metrics import Scores, score
 from myoloop.learn.supervised import Recordings, Trained, TrainingConfig, run_offline, train
 from myoloop.participant import ParticipantConfig
+from myoloop.policy import BASELINE
 from myoloop.task.reference import held_out_seed
 
 MODEL_VERSION = "1"
@@ -44,7 +45,7 @@ class DecoderRun:
     """Armband preset that the participant wears."""
     person: int = 0
     """Seed of the participant's anatomy: the decoder is made for this one."""
-    policy: str = "baseline"
+    policy: str = BASELINE
     """Who drives the muscles while recording: a policy's file, or "baseline"."""
     discrete: int = 28
     """Recordings with discrete references to train on."""

@@ -6,7 +6,7 @@ MuJoCo Warp, on an accelerator). body/engines.py makes one by its name.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -62,6 +62,14 @@ class Posture(NamedTuple):
     """(B,) seconds since the reset."""
     diverged: np.ndarray
     """(B,) bool: as in BodyState."""
+
+
+Felt = TypeVar("Felt", BodyState, Posture)
+
+
+def in_float32(body: Felt) -> Felt:
+    """The same with numbers in float32, as the jitted halves of a step take them; flags stay flags."""
+    return type(body)(*(np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x for x in body))
 
 
 class Engine(Protocol):

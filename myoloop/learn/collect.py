@@ -10,7 +10,7 @@ import numpy as np
 
 from myoloop.errors import MyoloopError
 from myoloop.learn.supervised import Recordings
-from myoloop.participant import ParticipantConfig, Participants
+from myoloop.participant import Act, ParticipantConfig, Participants
 from myoloop.task.reference import ReferenceConfig
 
 
@@ -65,18 +65,30 @@ def rollout(
 
     The label of a step is the one asked for at its end, when its newest EMG sample is taken.
     """
+    acts, labels = act_out(people, seeds, steps, lambda act: act.chunk, on_second)
+    return Recordings(np.concatenate(acts, axis=1), labels)
+
+
+def act_out(
+    people: Participants,
+    seeds: np.ndarray,
+    steps: int,
+    keep: Callable[[Act], np.ndarray],
+    on_second: Callable[[float], None] = lambda seconds: None,
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """What `keep` takes of each of `steps` control steps from rest, and the labels (B, steps, 5) at their ends."""
     people.reset(seeds)
-    emg, labels = [], []
+    kept, labels = [], []
     for step in range(steps + 1):
         done = people.act()
         if step < steps:
-            emg.append(done.chunk)
+            kept.append(keep(done))
             people.move()
         if step > 0:
             labels.append(done.target)
         if people.steps % round(people.config.control_hz) == 0:
             on_second(float(people.participants))
-    return Recordings(np.concatenate(emg, axis=1), np.stack(labels, axis=1))
+    return kept, np.stack(labels, axis=1)
 
 
 def noise_seeds(block: Block) -> np.ndarray:

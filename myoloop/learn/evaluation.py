@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from myoloop.body.engine import in_float32
 from myoloop.body.model import Hand
 from myoloop.body.mujoco_engine import MujocoEngine
 from myoloop.body.names import MUSCLES
@@ -170,7 +171,7 @@ def take_pushes(controller: Controller, hand: Hand, config: EvaluationConfig, no
     for step in range(before + during + after):
         if step in (before, before + during):
             engine.push(force if step == before else 0 * force)
-        drive, memory = controller.excite(memory, _float32(body), reference, np.float32(step * dt))
+        drive, memory = controller.excite(memory, in_float32(body), reference, np.float32(step * dt))
         body = engine.step(np.clip(np.asarray(drive), 0.0, 1.0))
         tips.append(body.fingertips[np.arange(b), finger])
     tip = np.stack(tips)
@@ -199,7 +200,7 @@ def _follow(
     body, memory = engine.reset(), controller.start(config.participants)
     reached, drives = [], []
     for step in range(round(config.seconds / dt)):
-        drive, memory = controller.excite(memory, _float32(body), reference, np.float32(step * dt))
+        drive, memory = controller.excite(memory, in_float32(body), reference, np.float32(step * dt))
         drives.append(np.clip(np.asarray(drive), 0.0, 1.0))
         body = engine.step(drives[-1])
         reached.append(body.qpos)
@@ -229,7 +230,3 @@ def _measure(kinematics: Any, qpos: np.ndarray, wanted: np.ndarray, drive: np.nd
 def _mean(values: list[Any]) -> Any:
     found = np.mean(np.array(values), axis=0)
     return tuple(float(x) for x in found) if found.ndim else float(found)
-
-
-def _float32(body: Any) -> Any:
-    return type(body)(*(np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x for x in body))

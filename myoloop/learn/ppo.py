@@ -45,8 +45,9 @@ class PpoConfig:
     entropy_cost: float = 1e-3
     """Weight of the entropy bonus: keeps exploration from dying early."""
     action_cost: float = 5e-3
-    """Weight of the mean squared action: it keeps silent muscles where exploration still reaches them. Without it their actions
-    drift to where nothing changes any more (thumb extensors at excitation 0.001 after 9 M steps, measured)."""
+    """Weight of the mean squared action: it pulls silent muscles back towards where exploration reaches them; without it their
+    actions drift away (thumb extensors at excitation 0.001 after 9 M steps). With it fingers were learned sooner (14.3 deg at
+    3.2 M steps, 16.9 without; one seed each), the thumb's extensors not yet."""
     value_cost: float = 1.0
     """Weight of the critic's squared error; returns are scaled by 1 - discount, so they are of the order of a step's reward."""
     max_gradient: float = 1.0

@@ -1,8 +1,8 @@
 """Collecting experience: a batch of participants acts, moves and is judged, on any engine.
 
-The pure part of a step is `turn`: judge what the body did, perceive, decide (and, where asked, synthesise the EMG and hear
-what a decoder says of it). Around it, `HostCollector` steps MuJoCo in C between jitted turns, and `DeviceCollector` runs
-engine and turn in one compiled scan. Both give the same `Rollout` from the same state.
+The pure part of a step is `turn`: judge what the body did, perceive, decide, and, where asked, synthesise the EMG. Around
+it, `HostCollector` steps MuJoCo in C between jitted turns, and `DeviceCollector` runs engine and turn in one compiled scan.
+Both give the same `Rollout` from the same state.
 
 Episodes end with the rollout in which their time is up: so nothing is reset in mid-rollout, and the observation before the
 reset is always there to bootstrap from. A body whose physics diverges is put to rest by its engine at once.
@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from myoloop.body.engine import Engine, Posture
+from myoloop.body.engine import Engine, Posture, in_float32
 from myoloop.body.mjx_physics import MjxPhysics
 from myoloop.emg.synthesis import EmgParams, EmgState, init_emg, synthesise
 from myoloop.learn.ppo import Learned, Rollout
@@ -169,13 +169,13 @@ class HostCollector:
         if over.any():
             engine.reset(np.asarray(qpos)[over], ids=np.flatnonzero(over))
         carry = state.carry
-        state, made = self._decide(loop, params, normaliser, state, _float32(engine.posture()))
+        state, made = self._decide(loop, params, normaliser, state, in_float32(engine.posture()))
         rows = []
         for step in range(steps):
             forces, excitation = np.asarray(made.forces), np.asarray(made.excitation)
             begun = time.perf_counter()
             engine.push(forces)
-            body = _float32(engine.advance(excitation))
+            body = in_float32(engine.advance(excitation))
             self.physics_s += time.perf_counter() - begun
             if step + 1 < steps:
                 state, following, reward, figures, ended = self._turn(
@@ -295,7 +295,3 @@ def _experience(stacked: Any, last: tuple[Array, Array], carry: Any) -> Experien
     made, reward, figures, ended = stacked
     rollout = Rollout(made.obs, made.privileged, made.action, made.log_prob, reward, ended, last[0], last[1], carry)
     return Experience(rollout, figures, jnp.sqrt(jnp.mean(made.emg_uv**2)))
-
-
-def _float32(body: Posture) -> Posture:
-    return Posture(*(np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x for x in body))

@@ -23,7 +23,7 @@ class ActionConfig:
 
     kind: str = "logistic"
     """logistic: 1 / (1 + exp(-(offset + slope * action))): exploration multiplies, so that strong muscles can be kept silent.
-    linear: offset + slope * action, cut to 0..1: exploration adds, and lives on after the mean is below 0."""
+    linear: offset + slope * action, cut to 0..1: exploration adds, and makes even muscles pull that the policy wants silent."""
     slope: float = 3.0
     """Steepness: logistic, from action 0 to 2 the excitation goes from 0.05 to 0.95."""
     offset: float = -3.0

@@ -60,18 +60,19 @@ class RewardConfig:
     tip_far: float = 0.1
     """Weight of the fingertips' wide kernel."""
     tip_far_m: float = 0.08
-    """m: its width. 0.04 left thumb and middle finger 60 mm off, where it was flat (measured)."""
+    """m: its width; at 0.04 it would be flat where an unskilled fingertip is, 60 mm off."""
     wrist: float = 0.15
     """Weight of the narrow kernel of forearm and wrist: finger muscles cross the wrist and turn it."""
     wrist_rad: float = 0.25
     """rad: its width."""
     wrist_far: float = 0.15
-    """Weight of the wide kernel of forearm and wrist. Without it the wrist was given up at 37 deg (measured)."""
+    """Weight of the wide kernel of forearm and wrist. Without it, and with effort at 1.0, the wrist was given up at 37 deg."""
     wrist_far_rad: float = 0.8
     """rad: its width."""
     effort: float = 0.3
     """Cost of the mean squared excitation (39 muscles). Tracking takes 0.01 to 0.02 of it: enough to choose the cheapest of
-    equal solutions, not enough to give up tracking. At 1.0 fingers were given up (effort 0.003, joints 15 deg off)."""
+    equal solutions, not enough to give up tracking. At 1.0, without a wide kernel for the wrist, effort fell to 0.003 with
+    the joints 15 deg off."""
     smoothness: float = 0.3
     """Cost of the mean squared change of excitation from step to step: neural drive is band-limited, and a jerky one makes
     EMG that nobody has."""
