@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from myoloop.body.model import load_hand
-from myoloop.learn.evaluation import KINDS, Controller, EvaluationConfig, follow, mean_posture, take_pushes
+from myoloop.learn.evaluation import KINDS, Controller, EvaluationConfig, follow, mean_posture, recovery, take_pushes
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.learned import LearnedPolicy, save_policy
 from myoloop.policy.networks import NetworkConfig, make_policy
@@ -61,6 +61,24 @@ def test_a_push_of_nothing_is_recovered_from_at_once_and_a_hard_one_moves_the_fi
     hard = EvaluationConfig(participants=2, seconds=1.4, pushes=4, push_n=20.0)
     pushed = take_pushes(constant(0.05), hand, hard, normal_mm=5.0)
     assert pushed.peak_mm > 2.0 * still.peak_mm  # a silent hand still sinks a little meanwhile
+
+
+def test_recovery_counts_from_when_the_error_stays_small():
+    error = np.full((20, 3), 9.0)
+    error[4:, 0] = 1.0  # small from the fifth step on
+    error[2:4, 1] = 1.0  # small for two steps only, then for good from the eleventh
+    error[10:, 1] = 1.0
+    seconds, never = recovery(error, np.full(3, 2.0), 0.02)
+    np.testing.assert_allclose(seconds, [0.08, 0.20, 2.0])
+    assert never.tolist() == [False, False, True]
+
+
+def test_a_hand_that_cramps_after_the_push_does_not_recover(hand):
+    def excite(memory, body, reference, t):
+        return np.full((len(body.qpos), 39), 0.8 if t >= 2.0 else 0.0), memory
+
+    found = take_pushes(Controller(lambda b: (), excite), hand, EvaluationConfig(pushes=8), normal_mm=1.0)
+    assert found.never > 0 and found.p90_s == 2.0
 
 
 def test_the_program_judges_a_policy_beside_the_baseline_and_the_mean_posture(hand, tmp_path):

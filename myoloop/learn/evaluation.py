@@ -178,14 +178,20 @@ def take_pushes(controller: Controller, hand: Hand, config: EvaluationConfig, no
     goal = np.asarray(fingertips(kinematics, joint_angles(reference, 0.0)))[np.arange(b), finger]
     error = 1e3 * np.linalg.norm(tip - goal, axis=-1)
     steady = error[before - round(0.5 / dt) : before].mean(axis=0)
-    fine = error[before + during :] <= 1.5 * np.maximum(normal_mm, steady)
-    stays = np.stack([fine[i : len(fine) - round(0.1 / dt) + i] for i in range(round(0.1 / dt))]).all(axis=0)
-    never = ~stays.any(axis=0)
-    seconds = np.where(never, NEVER_S, stays.argmax(axis=0) * dt)
+    seconds, never = recovery(error[before + during :], 1.5 * np.maximum(normal_mm, steady), dt)
     moved = 1e3 * np.linalg.norm(tip[before:] - tip[before - 1], axis=-1).max(axis=0)
     return Recovered(
         float(np.median(seconds)), float(np.percentile(seconds, 90)), int(never.sum()), float(np.median(moved))
     )
+
+
+def recovery(error: np.ndarray, limit: Any, dt: float) -> tuple[np.ndarray, np.ndarray]:
+    """When errors (T, B) come below the limit (B,) and stay there for 0.1 s: seconds (B,), NEVER_S where they do not, and
+    where they do not (B,)."""
+    fine, held = error <= limit, round(0.1 / dt)
+    stays = np.stack([fine[i : len(fine) - held + i] for i in range(held)]).all(axis=0)
+    never = ~stays.any(axis=0)
+    return np.where(never, NEVER_S, stays.argmax(axis=0) * dt), never
 
 
 def _follow(
