@@ -185,12 +185,12 @@ def take_pushes(controller: Controller, hand: Hand, config: EvaluationConfig, no
     )
 
 
-def recovery(error: np.ndarray, limit: Any, dt: float) -> tuple[np.ndarray, np.ndarray]:
+def recovery(error: np.ndarray, limit: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
     """When errors (T, B) come below the limit (B,) and stay there for 0.1 s: seconds (B,), NEVER_S where they do not, and
     where they do not (B,)."""
     fine, held = error <= limit, round(0.1 / dt)
     stays = np.stack([fine[i : len(fine) - held + i] for i in range(held)]).all(axis=0)
-    never = ~stays.any(axis=0)
+    never = np.logical_not(stays.any(axis=0))
     return np.where(never, NEVER_S, stays.argmax(axis=0) * dt), never
 
 
