@@ -11,6 +11,7 @@ VERSION = re.search(r'^__version__ = "(.+)"', (HERE / NAME / "__init__.py").read
 
 REQUIRES = [
     "flax>=0.12,<0.14",
+    "h5py>=3.12,<4",
     "jax>=0.10.1,<0.13",  # 0.10.2 is the last for Python 3.11; GPU machines may bring 0.11 or 0.12
     "jax2onnx>=0.17,<0.18",
     "jinja2>=3.1,<4",

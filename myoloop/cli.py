@@ -16,6 +16,7 @@ from tyro.extras import SubcommandApp
 from myoloop.errors import MyoloopError
 
 app = SubcommandApp()
+datasets = SubcommandApp()
 
 ABOUT = """A virtual participant for EMG interfaces: a simulated hand whose surface EMG goes out over Lab Streaming Layer, and a
 decoder whose predictions come back. `myoloop run` does it all; `myoloop COMMAND --help` explains one command."""
@@ -130,6 +131,23 @@ def report(run_dir: File, /) -> None:
     from myoloop.report import rewrite_report
 
     rewrite_report(run_dir)
+
+
+app.command(datasets, name="dataset", help="Look into a recorded dataset: `myoloop dataset info`.")
+
+
+@datasets.command
+def info(path: File, /) -> None:
+    """Say what a dataset holds: recordings, people, references, conditions, shards that are missing; of a shard, also arrays.
+
+    Example: myoloop dataset info data/forearms.
+
+    Args:
+      path: a dataset's folder, or one of its shards.
+    """
+    from myoloop.learn.dataset_info import describe
+
+    print(describe(path))
 
 
 def _finish(session: Any) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from myoloop.body.engine import BodyState
 from myoloop.errors import MyoloopError
 from myoloop.learn.supervised import Recordings
 from myoloop.participant import Act, ParticipantConfig, Participants
@@ -79,16 +80,38 @@ def act_out(
     """What `keep` takes of each of `steps` control steps from rest, and the labels (B, steps, 5) at their ends."""
     people.reset(seeds)
     kept, labels = [], []
-    for step in range(steps + 1):
-        done = people.act()
-        if step < steps:
-            kept.append(keep(done))
-            people.move()
-        if step > 0:
-            labels.append(done.target)
-        if people.steps % round(people.config.control_hz) == 0:
-            on_second(float(people.participants))
+    for done in play(people, steps, on_second):
+        kept.append(keep(done.act))
+        labels.append(done.target)
     return kept, np.stack(labels, axis=1)
+
+
+class Played(NamedTuple):
+    """One control step, from its beginning to its end."""
+
+    act: Act
+    """What was decided and emitted."""
+    body: BodyState
+    """Where it led to: at the end."""
+    target: np.ndarray
+    """(B, 5) labels asked for at the end."""
+    flexion: np.ndarray
+    """(B, 5) flexion asked for at the end, 0..1."""
+
+
+def play(
+    people: Participants, steps: int, on_second: Callable[[float], None] = lambda seconds: None
+) -> Iterator[Played]:
+    """The next `steps` control steps. on_second: called with the participant seconds since the last call."""
+    second = round(people.config.control_hz)
+    act = people.act()
+    for step in range(steps):
+        body = people.move()
+        coming = people.act()  # what is asked for at its beginning is asked for at the end of this one
+        yield Played(act, body, coming.target, coming.reference)
+        act = coming
+        if (step + 1) % second == 0:
+            on_second(float(people.participants))
 
 
 def noise_seeds(block: Block) -> np.ndarray:
