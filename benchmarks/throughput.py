@@ -80,7 +80,8 @@ def measure(config: Config, row: Row) -> Row:
     """A row with its figures."""
     import jax
 
-    from myoloop.learn.phase1 import Phase1Config, Trainer
+    from myoloop.learn.phase1 import Phase1Config
+    from myoloop.learn.trainer import Trainer
 
     begun = time.perf_counter()
     armband = config.armband if row["emg"] else ""

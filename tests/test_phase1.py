@@ -15,15 +15,15 @@ from myoloop import checkpoint
 from myoloop.body.mjx_physics import MjxPhysics
 from myoloop.body.model import load_hand
 from myoloop.body.mujoco_engine import MujocoEngine
-from myoloop.body.names import MUSCLES
 from myoloop.errors import MyoloopError
-from myoloop.learn.phase1 import Phase1Config, Trainer, from_json
+from myoloop.learn.phase1 import Phase1Config
 from myoloop.learn.ppo import PpoConfig
 from myoloop.learn.rollout import DeviceCollector, HostCollector, Loop, init_loop
+from myoloop.learn.trainer import Trainer, from_json
 from myoloop.policy import learned as policies
 from myoloop.policy.actions import ActionConfig, to_excitation
 from myoloop.policy.learned import load_policy, save_policy
-from myoloop.policy.networks import NetworkConfig, make_policy
+from myoloop.policy.networks import NetworkConfig
 from myoloop.policy.observation import observation_layout
 from myoloop.task.tracking import TrackingConfig, make_tracking
 
@@ -63,7 +63,7 @@ def test_a_run_that_was_saved_goes_on_bit_for_bit_and_equal_seeds_give_equal_run
     while not second.done:
         second.update()
     for row, expected in zip(_untimed(second.rows), _untimed(whole.rows), strict=True):
-        assert row == pytest.approx(expected, rel=1e-4)  # through the CSV's digits
+        assert row == pytest.approx(expected, rel=1e-4, nan_ok=True)  # through the CSV's digits
     jax.tree.map(np.testing.assert_array_equal, second.learned, whole.learned)
     np.testing.assert_array_equal(second.collector.save(), whole.collector.save())
     assert first.rows[1].reward == whole.rows[1].reward
@@ -106,7 +106,7 @@ def test_a_run_is_not_resumed_with_other_settings(whole, tmp_path):
     with pytest.raises(MyoloopError, match="other settings of seed"):
         other.restore(tmp_path)
     with pytest.raises(MyoloopError, match="another version"):
-        from_json({"colour": 1})
+        from_json(Phase1Config, {"colour": 1})
 
 
 def test_settings_that_do_not_divide_are_refused():
@@ -118,8 +118,7 @@ def test_settings_that_do_not_divide_are_refused():
 def small_loop():
     hand = load_hand()
     task = make_tracking(hand, TrackingConfig(), 2)
-    policy = make_policy(NetworkConfig((16,)), observation_layout(task.config.look_ahead_s).size, len(MUSCLES))
-    return hand, Loop(task, None, policy, ActionConfig())
+    return hand, Loop(task, None, NetworkConfig((16,)), ActionConfig())
 
 
 class _Learned:
@@ -191,7 +190,7 @@ def test_a_body_that_diverged_is_paid_nothing_and_begins_again(small_loop):
 def test_participants_have_different_references_and_kinds(small_loop):
     hand, _ = small_loop
     task = make_tracking(hand, TrackingConfig(discrete=(0.5, 0.5)), 16)
-    loop = Loop(task, None, make_policy(NetworkConfig((8,)), 10, 39), ActionConfig())
+    loop = Loop(task, None, NetworkConfig((8,)), ActionConfig())
     state = init_loop(loop, jax.random.key(0), 0.0).task
     assert len(set(np.asarray(state.time).tolist())) == 16
     assert set(np.asarray(state.kind).tolist()) == {0, 1}

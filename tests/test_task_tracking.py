@@ -7,6 +7,8 @@ import pytest
 
 from myoloop.body.engine import Posture
 from myoloop.body.model import load_hand
+from myoloop.body.names import FINGERS, JOINTS, MUSCLES
+from myoloop.body.reach import PARTS, muscle_reach
 from myoloop.errors import MyoloopError
 from myoloop.policy.observation import observation, observation_layout
 from myoloop.task.perturbation import (
@@ -41,7 +43,7 @@ def test_perfect_tracking_without_effort_pays_all_kernels(task):
     silent = jnp.zeros((3, 39))
     reward, figures = pay(task, wanted, wanted, silent, silent)
     full = r.joint + r.joint_far + r.tip + r.tip_far + r.wrist + r.wrist_far
-    np.testing.assert_allclose(reward, full, rtol=1e-6)
+    np.testing.assert_allclose(reward.sum(axis=1), full, rtol=1e-6)
     assert float(jnp.max(jnp.stack(figures))) < 1e-3
 
 
@@ -50,19 +52,34 @@ def test_a_larger_error_always_pays_less(task, joint):
     """Also far away, where one narrow kernel would be flat."""
     wanted, silent = _wanted(task), jnp.zeros((3, 39))
     errors = np.deg2rad([0, 5, 15, 30, 45, 60])
-    paid = [pay(task, wanted, wanted.at[:, joint].add(e), silent, silent)[0][0] for e in errors]
+    paid = [pay(task, wanted, wanted.at[:, joint].add(e), silent, silent)[0][0].sum() for e in errors]
     assert (np.diff(paid) < -1e-3).all()
 
 
 def test_effort_and_jerk_cost_what_the_configuration_says(task):
     wanted, r = _wanted(task), RewardConfig()
     silent, half = jnp.zeros((3, 39)), jnp.full((3, 39), 0.5)
-    free = pay(task, wanted, wanted, silent, silent)[0]
+    free = pay(task, wanted, wanted, silent, silent)[0].sum(axis=1)
     held, figures = pay(task, wanted, wanted, half, half)
-    begun = pay(task, wanted, wanted, half, silent)[0]
+    held = held.sum(axis=1)
+    begun = pay(task, wanted, wanted, half, silent)[0].sum(axis=1)
     np.testing.assert_allclose(free - held, 0.25 * r.effort, rtol=1e-5)
     np.testing.assert_allclose(held - begun, 0.25 * r.smoothness, rtol=1e-5)
     np.testing.assert_allclose(figures.effort, 0.25)
+
+
+def test_each_part_of_the_hand_is_paid_for_itself(task):
+    """A finger that is off costs its own part, a muscle that pulls the parts that it reaches, in equal shares."""
+    wanted, silent, r = _wanted(task), jnp.zeros((3, 39)), RewardConfig()
+    free = pay(task, wanted, wanted, silent, silent)[0]
+    off = pay(task, wanted, wanted.at[:, JOINTS.index("pm3_flexion")].add(0.5), silent, silent)[0]
+    lost = np.asarray(free - off)
+    assert (lost[:, PARTS.index("middle")] > 0.01).all()
+    np.testing.assert_allclose(np.delete(lost, PARTS.index("middle"), axis=1), 0.0, atol=1e-6)
+    pulled = silent.at[:, MUSCLES.index("FDP3")].set(1.0)
+    cost = np.asarray(free - pay(task, wanted, wanted, pulled, pulled)[0])[0]
+    expected = [r.effort / 39 / 2 if part in ("wrist", "middle") else 0.0 for part in PARTS]
+    np.testing.assert_allclose(cost, expected, atol=1e-6)
 
 
 def test_pushes_come_as_often_as_hard_and_as_long_as_configured():
@@ -111,3 +128,19 @@ def test_impossible_tasks_and_held_out_seeds_are_refused():
         make_tracking(hand, TrackingConfig(episode_s=0.001), 2)
     with pytest.raises(MyoloopError, match="held_out"):
         make_tracking(hand, TrackingConfig(reference_seed=1_000_000), 2)
+
+
+def test_every_muscle_reaches_the_parts_that_anatomy_says():
+    hand = load_hand()
+    reach = muscle_reach(hand)
+    found = {muscle: [PARTS[p] for p in np.flatnonzero(reach[:, index])] for index, muscle in enumerate(hand.muscles)}
+    expected = {
+        **{muscle: ["wrist"] for muscle in ("ECRL", "ECRB", "ECU", "FCR", "FCU", "PL", "PT", "PQ")},
+        **{muscle: ["wrist", "thumb"] for muscle in ("EPL", "EPB", "FPL", "APL")},
+        "OP": ["thumb"],
+        **{muscle: ["wrist", "index"] for muscle in ("FDS2", "FDP2", "EDC2", "EIP")},
+        **{muscle: ["wrist", "little"] for muscle in ("FDS5", "FDP5", "EDC5", "EDM")},
+        **{f"{m}{n}": ["wrist", FINGERS[n - 1]] for m in ("FDS", "FDP", "EDC") for n in (3, 4)},
+        **{f"{m}{n}": [FINGERS[n - 1]] for m in ("RI", "LU_RB", "UI_UB") for n in (2, 3, 4, 5)},
+    }
+    assert found == expected

@@ -12,17 +12,21 @@ import numpy as np
 from myoloop.checkpoint import write_atomically
 
 PANELS = (
+    ("accuracy", "right answers of the decoder"),
     ("joint_error_deg", "finger joints' error (deg)"),
     ("tip_error_mm", "fingertips' error (mm)"),
     ("effort", "effort: mean squared excitation"),
     ("reward", "reward a step"),
+    ("model_loss", "internal model's error (nats)"),
     ("deviation", "standard deviation of actions"),
     ("explained", "returns' variance explained"),
 )
+MOST = 6
 
 
 def plot_curves(path: Path, rows: Sequence[Any]) -> None:
-    """Six panels against millions of steps; thin: every update, thick: running mean of 25. Rows as learn.phase1.Row."""
+    """Up to six panels, of what the run has, against millions of steps; thin: every update, thick: running mean of 25. Rows as
+    learn.trainer.Row."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -31,9 +35,11 @@ def plot_curves(path: Path, rows: Sequence[Any]) -> None:
     if not rows:
         return
     steps = np.array([row.steps for row in rows]) / 1e6
+    columns = {name: np.array([getattr(row, name) for row in rows]) for name, _ in PANELS}
+    panels = [(name, label) for name, label in PANELS if np.isfinite(columns[name]).all()][:MOST]
     figure, axes = plt.subplots(2, 3, figsize=(11, 5.6), sharex=True, layout="constrained")
-    for axis, (name, label) in zip(axes.ravel(), PANELS, strict=True):
-        values = np.array([getattr(row, name) for row in rows])
+    for axis, (name, label) in zip(axes.ravel(), panels, strict=False):
+        values = columns[name]
         axis.plot(steps, values, color="#9ab8d6", linewidth=0.6)
         width = min(25, len(values))
         smooth = np.convolve(values, np.ones(width) / width, "valid")

@@ -50,8 +50,9 @@ class EvaluationConfig:
     """Number of the first held-out reference seed."""
     pushes: int = 100
     """Pushes, each on another participant that holds a gesture."""
-    push_n: float = 3.0
-    """N: every push is this hard, in a random direction; as pressing a key (task/perturbation.py)."""
+    push_n: float = 10.0
+    """N: every push is this hard, in a random direction; three times what is trained with (task/perturbation.py), for 3 N move
+    a fingertip by some millimetres only."""
     push_s: float = 0.1
     """s: length of a push."""
     control_hz: float = 50.0

@@ -1,7 +1,8 @@
 """Collecting experience: a batch of participants acts, moves and is judged, on any engine.
 
-The pure part of a step is `turn`: judge what the body did, perceive, decide, and, where asked, synthesise the EMG. Around
-it, `HostCollector` steps MuJoCo in C between jitted turns, and `DeviceCollector` runs engine and turn in one compiled scan.
+The pure part of a step is `turn`: judge what the body did, perceive, decide, and, where asked, synthesise the EMG and let a
+frozen decoder answer. Around it, `HostCollector` steps MuJoCo in C between jitted turns, and `DeviceCollector` runs engine
+and turn in one compiled scan.
 Both give the same `Rollout` from the same state.
 
 Episodes end with the rollout in which their time is up: so nothing is reset in mid-rollout, and the observation before the
@@ -11,7 +12,7 @@ reset is always there to bootstrap from. A body whose physics diverges is put to
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +22,19 @@ from jax import Array
 
 from myoloop.body.engine import Engine, Posture, in_float32
 from myoloop.body.mjx_physics import MjxPhysics
+from myoloop.body.names import FINGERS, FOREARM_MUSCLES, MUSCLES
+from myoloop.decoder import tcn
 from myoloop.emg.synthesis import EmgParams, EmgState, init_emg, synthesise
-from myoloop.learn.ppo import Learned, Rollout
+from myoloop.learn.ppo import Rollout
 from myoloop.policy.actions import ActionConfig, to_excitation
-from myoloop.policy.networks import Policy, log_prob, sample, seeded
+from myoloop.policy.networks import NetworkConfig, Policy, log_prob, make_policy, seeded
 from myoloop.policy.normaliser import Normaliser, normalise
-from myoloop.policy.observation import observation
+from myoloop.policy.observation import observation, observation_layout, told
 from myoloop.task.tracking import (
     Figures,
     Tracking,
     TrackingState,
+    asked_labels,
     finished,
     judge,
     push,
@@ -40,6 +44,19 @@ from myoloop.task.tracking import (
     wanted_ahead,
 )
 
+PRIVILEGED = 18
+"""How many numbers only a critic is told: the six forces that push on the hand."""
+
+
+@struct.dataclass
+class Interface:
+    """The decoder that the participants use, frozen, and what its right answers are worth."""
+
+    params: tcn.Params
+    network: tcn.TcnConfig = struct.field(pytree_node=False)
+    worth: float = struct.field(pytree_node=False, default=1.0)
+    """Reward of a step in which the decoder is sure of all that was asked."""
+
 
 @struct.dataclass
 class Loop:
@@ -48,10 +65,43 @@ class Loop:
     task: Tracking
     emg: EmgParams | None
     """None: no EMG is made, as in phase 1."""
-    policy: Policy = struct.field(pytree_node=False)
+    network: NetworkConfig = struct.field(pytree_node=False)
     action: ActionConfig = struct.field(pytree_node=False)
     samples: int = struct.field(pytree_node=False, default=0)
     """EMG samples of the device a control step."""
+    interface: Interface | None = None
+    """None: nobody reads the EMG, as in phase 1."""
+    cues: tuple[str, ...] = struct.field(pytree_node=False, default=())
+    """What the policy is told besides, of policy.observation.CUES."""
+    persistence: float = struct.field(pytree_node=False, default=0.0)
+    """Correlation of the exploration from step to step; PPO's must be 0."""
+
+    @property
+    def policy(self) -> Policy:
+        """Who decides."""
+        size = observation_layout(self.task.config.look_ahead_s, self.cues).size
+        return make_policy(self.network, size, len(MUSCLES))
+
+    @property
+    def credit(self) -> Array:
+        """(K, 39) which muscles reach which parts of the reward: those of the task, and, with a decoder, its answers, which the
+        forearm's muscles reach, and the hand's own, silent at the armband, do not."""
+        if self.interface is None:
+            return self.task.reach
+        seen = jnp.arange(len(MUSCLES)) < len(FOREARM_MUSCLES)
+        return jnp.concatenate([self.task.reach, seen[None].astype(jnp.float32)])
+
+
+class Learned(Protocol):
+    """What of a learner's knowledge acts."""
+
+    @property
+    def params(self) -> Any:
+        """{"policy": parameters of the policy's network, ...}"""
+
+    @property
+    def normaliser(self) -> Normaliser:
+        """Of its observations."""
 
 
 class LoopState(NamedTuple):
@@ -61,6 +111,11 @@ class LoopState(NamedTuple):
     carry: Any
     """What the policies remember."""
     emg: EmgState | None
+    decoder: tcn.TcnState | None
+    odds: Array
+    """(B, 5) log-odds that the decoder answered last; 0 before."""
+    noise: Array
+    """(B, 39) exploration of the last step, in standard deviations."""
     key: Array
 
 
@@ -77,6 +132,10 @@ class Decision(NamedTuple):
     """(B, 6, 3) N that push meanwhile."""
     emg_uv: Array
     """(B,) RMS of the step's EMG over all channels, microvolts; 0 without EMG."""
+    odds: Array
+    """(B, 5) log-odds that the decoder answers at the end of the step; 0 without one."""
+    labels: Array
+    """(B, 5) what is asked for then."""
 
 
 class Experience(NamedTuple):
@@ -87,14 +146,27 @@ class Experience(NamedTuple):
     """(T, B) each."""
     emg_uv: Array
     """() RMS over everything, microvolts."""
+    excitation: Array
+    """(T, B, 39)"""
+    odds: Array
+    """(T, B, 5) the decoder's answers to each step's EMG, log-odds."""
+    labels: Array
+    """(T, B, 5) what was asked for at those steps' ends."""
 
 
 def init_loop(loop: Loop, key: Array, progress: float) -> LoopState:
     """Everybody at the start of an episode."""
     of_task, of_carry, of_steps = jax.random.split(key, 3)
     b = loop.task.participants
-    emg = None if loop.emg is None else init_emg(loop.emg, np.arange(b))
-    return LoopState(start(loop.task, of_task, progress), seeded(loop.policy.start(b), of_carry), emg, of_steps)
+    return LoopState(
+        task=start(loop.task, of_task, progress),
+        carry=seeded(loop.policy.start(b), of_carry),
+        emg=None if loop.emg is None else init_emg(loop.emg, np.arange(b)),
+        decoder=None if loop.interface is None else tcn.init_state(loop.interface.network, b),
+        odds=jnp.zeros((b, len(FINGERS))),
+        noise=jnp.zeros((b, len(MUSCLES))),
+        key=of_steps,
+    )
 
 
 def begin(loop: Loop, state: LoopState, diverged: Array, progress: Array) -> tuple[LoopState, Array, Array]:
@@ -117,19 +189,30 @@ def decide(
     obs, private = perceive(loop, state, body)
     key, draw = jax.random.split(state.key)
     dist, carry, _ = loop.policy.apply(params, normalise(normaliser, obs), state.carry)
-    action = sample(dist, draw)
+    noise = loop.persistence * state.noise + (1.0 - loop.persistence**2) ** 0.5 * jax.random.normal(
+        draw, dist.mean.shape
+    )
+    action = dist.mean + jnp.exp(dist.log_std) * noise
     excitation = to_excitation(loop.action, action)
-    emg_state, emg_uv = state.emg, jnp.zeros(obs.shape[0])
+    emg_state, decoder, odds, emg_uv = state.emg, state.decoder, state.odds, jnp.zeros(obs.shape[0])
     if loop.emg is not None and state.emg is not None:
         out, emg_state = synthesise(loop.emg, state.emg, excitation, loop.samples)
         emg_uv = jnp.sqrt(jnp.mean(out.chunk**2, axis=(1, 2)))
-    made = Decision(obs, private, action, log_prob(dist, action), excitation, push(state.task), emg_uv)
-    return LoopState(state.task, carry, emg_state, key), made
+        if loop.interface is not None and decoder is not None:
+            answers, decoder = tcn.logits(loop.interface.network, loop.interface.params, decoder, out.chunk)
+            odds = answers[:, -1]
+    asked = asked_labels(loop.task, state.task, loop.task.control_dt)
+    made = Decision(obs, private, action, log_prob(dist, action), excitation, push(state.task), emg_uv, odds, asked)
+    return LoopState(state.task, carry, emg_state, decoder, odds, noise, key), made
 
 
 def perceive(loop: Loop, state: LoopState, body: Posture) -> tuple[Array, Array]:
     """The observation (B, n), and what only a critic is told, (B, m): what pushes on the hand, in units of 5 N."""
-    obs = observation(loop.task.joint_range, body, wanted_ahead(loop.task, state.task))
+    task, cues = loop.task, None
+    if loop.cues:
+        asked = jnp.stack([asked_labels(task, state.task, ahead) for ahead in task.config.look_ahead_s])
+        cues = told(loop.cues, asked, jax.nn.sigmoid(state.odds))
+    obs = observation(task.joint_range, body, wanted_ahead(task, state.task), cues)
     return obs, push(state.task).reshape(obs.shape[0], -1) / 5.0
 
 
@@ -137,9 +220,21 @@ def turn(
     loop: Loop, params: Any, normaliser: Normaliser, state: LoopState, body: Posture, excitation: Array
 ) -> tuple[LoopState, Decision, Array, Figures, Array]:
     """After the body has moved: judge that step, decide the next. Returns state, decision, reward, figures, ended."""
-    task, reward, figures = judge(loop.task, state.task, body, excitation)
+    task, reward, figures = judged(loop, state, body, excitation)
     state, made = decide(loop, params, normaliser, state._replace(task=task), body)
     return state, made, reward, figures, jnp.asarray(body.diverged)
+
+
+def judged(loop: Loop, state: LoopState, body: Posture, excitation: Array) -> tuple[TrackingState, Array, Figures]:
+    """The task's judgement and, with a decoder, one more part of the reward: the probability that it gives to what is asked
+    for at the step's end, mean over the fingers."""
+    task, reward, figures = judge(loop.task, state.task, body, excitation)
+    if loop.interface is None:
+        return task, reward, figures
+    asked = 2.0 * asked_labels(loop.task, task, 0.0) - 1.0
+    right = jnp.mean(jax.nn.sigmoid(asked * state.odds), axis=1)
+    paid = jnp.where(jnp.asarray(body.diverged), 0.0, loop.interface.worth * right)
+    return task, jnp.concatenate([reward, paid[:, None]], axis=1), figures
 
 
 class HostCollector:
@@ -257,7 +352,7 @@ class DeviceCollector:
             state, made = decide(loop, params, normaliser, state, physics.posture(bodies))
             bodies = physics.advance(bodies, made.excitation, made.forces)
             body = physics.posture(bodies)
-            task, reward, figures = judge(loop.task, state.task, body, made.excitation)
+            task, reward, figures = judged(loop, state, body, made.excitation)
             return (state._replace(task=task), bodies), (made, reward, figures, body.diverged)
 
         (state, bodies), rows = jax.lax.scan(step, (state, bodies), length=steps)
@@ -281,7 +376,7 @@ class DeviceCollector:
 @jax.jit
 def _last(loop: Loop, state: LoopState, body: Posture, excitation: Array) -> tuple[LoopState, Array, Figures, Array]:
     """The turn after which the policy may change: judge only; the next rollout decides."""
-    task, reward, figures = judge(loop.task, state.task, body, excitation)
+    task, reward, figures = judged(loop, state, body, excitation)
     return state._replace(task=task), reward, figures, jnp.asarray(body.diverged)
 
 
@@ -294,4 +389,5 @@ def _gather(rows: list[Any], last: tuple[Array, Array], carry: Any) -> Experienc
 def _experience(stacked: Any, last: tuple[Array, Array], carry: Any) -> Experience:
     made, reward, figures, ended = stacked
     rollout = Rollout(made.obs, made.privileged, made.action, made.log_prob, reward, ended, last[0], last[1], carry)
-    return Experience(rollout, figures, jnp.sqrt(jnp.mean(made.emg_uv**2)))
+    emg_uv = jnp.sqrt(jnp.mean(made.emg_uv**2))
+    return Experience(rollout, figures, emg_uv, made.excitation, made.odds, made.labels)

@@ -1,8 +1,8 @@
-"""Phase 1: a policy learns to follow references, from nothing, by PPO. A run that can be stopped and gone on with.
+"""A run of training: collect, improve, again; one that can be stopped and gone on with.
 
-The run folder holds `config.json`, `state.safetensors` (everything, to go on bit for bit), `policy.safetensors` (what others
-use),
-`curves.csv` and `curves.png`.
+What is learned, and by whom, the run's configuration says (learn/phase1.py, learn/phase2.py). The run folder holds
+`config.json`, `state.safetensors` (everything, to go on bit for bit), `policy.safetensors` (what others use), `curves.csv` and
+`curves.png`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,52 +22,41 @@ import numpy as np
 from myoloop import checkpoint
 from myoloop.body.engines import make_engine
 from myoloop.body.mjx_engine import MjxEngine
-from myoloop.body.model import load_hand
-from myoloop.body.names import MUSCLES
-from myoloop.emg.armband import armband
-from myoloop.emg.config import EmgConfig
-from myoloop.emg.synthesis import build_emg
+from myoloop.body.model import Hand, load_hand
 from myoloop.errors import MyoloopError
-from myoloop.learn.ppo import CriticFn, PpoConfig, improve, init_learned
-from myoloop.learn.rollout import DeviceCollector, HostCollector, Loop
-from myoloop.policy.actions import ActionConfig
+from myoloop.learn.learner import Learner
+from myoloop.learn.metrics import cross_entropy
+from myoloop.learn.rollout import DeviceCollector, Experience, HostCollector, Loop
 from myoloop.policy.learned import LearnedPolicy, save_policy
-from myoloop.policy.networks import Critic, NetworkConfig, make_policy
-from myoloop.policy.observation import observation_layout
-from myoloop.task.tracking import TrackingConfig, make_tracking
 
-KIND = "phase1_state"
-VERSION = 1
+VERSION = 2
 
 
-@dataclass(frozen=True)
-class Phase1Config:
-    """Everything that decides what is learned. Same configuration, same seed, same machine: same numbers."""
+class Run(Protocol):
+    """The configuration of a run, a frozen dataclass whose fields all have defaults: these and more."""
 
-    steps: int = 20_000_000
-    """Control steps of all participants together, 20 ms of participant time each."""
-    environments: int = 256
-    """Participants side by side."""
-    unroll: int = 16
-    """Control steps of each between two updates."""
-    seed: int = 0
-    """Seed of everything random."""
-    engine: str = "mujoco"
-    """Who integrates the physics: mujoco (C, CPU), mjx (JAX) or warp."""
-    threads: int = 0
-    """Threads of engine mujoco; 0: all cores."""
-    physics_dt: float = 0.005
-    """s: step of the physics; see docs/physics-settings.md."""
-    control_hz: float = 50.0
-    """Control steps a second."""
-    emg: str = ""
-    """Armband preset whose EMG is synthesised at every step (nobody listens in phase 1; to measure its price); empty: none."""
-    task: TrackingConfig = field(default_factory=TrackingConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    critic: tuple[int, ...] = (256, 128)
-    """Width of the critic's hidden layers."""
-    action: ActionConfig = field(default_factory=ActionConfig)
-    ppo: PpoConfig = field(default_factory=PpoConfig)
+    steps: int
+    environments: int
+    unroll: int
+    seed: int
+    engine: str
+    threads: int
+    physics_dt: float
+    control_hz: float
+    KIND: ClassVar[str]
+    """What its checkpoints are."""
+
+    def build(self, hand: Hand, control_dt: float) -> Parts:
+        """What is run, for `environments` participants; refuses settings that do not fit together."""
+
+
+class Parts(NamedTuple):
+    """What a run consists of, the physics apart."""
+
+    loop: Loop
+    learner: Learner
+    name: str
+    """Of the phase, for the policy's file."""
 
 
 class Row(NamedTuple):
@@ -89,13 +77,24 @@ class Row(NamedTuple):
     explained: float
     deviation: float
     learning_rate: float
+    accuracy: float
+    """Part of the decoder's answers that were right, mean over fingers and steps; not a number without a decoder."""
+    loss: float
+    """Cross-entropy of its answers, nats a finger; not a number without a decoder."""
+    model_loss: float
+    """How far an internal model is from the decoder's answers, nats a finger; not a number for learners without one."""
     steps_per_s: float
     physics_share: float
     """Part of the time in which the physics was integrated (engine mujoco; 0: not known)."""
 
 
+LEARNERS_OWN = ("kl", "clipped", "value_loss", "explained", "deviation", "learning_rate", "model_loss")
+"""Fields of a row that a learner fills, as far as it has them."""
+C = TypeVar("C", bound="Run")
+
+
 class Trainer:
-    """One phase 1 run.
+    """One run.
 
     Example:
       trainer = Trainer(Phase1Config(steps=100_000))
@@ -104,42 +103,28 @@ class Trainer:
       trainer.save(Path("runs/phase1"))
     """
 
-    def __init__(self, config: Phase1Config):
+    def __init__(self, config: Run):
         """
         Raises:
           MyoloopError: settings that do not fit together.
         """
         self.config = config
-        _check(config)
-        hand = load_hand(physics_dt=config.physics_dt)
-        dt = 1.0 / config.control_hz
-        task = make_tracking(hand, config.task, config.environments, dt)
-        size = observation_layout(config.task.look_ahead_s).size
-        self._policy = make_policy(config.network, size, len(MUSCLES))
-        emg = build_emg(armband(config.emg), EmgConfig()) if config.emg else None
-        samples = round(emg.band.rate_hz * dt) if emg else 0
-        loop = Loop(task, emg, self._policy, config.action, samples)
+        if config.environments < 1 or config.unroll < 1 or config.steps < 1:
+            raise MyoloopError(
+                f"environments {config.environments}, unroll {config.unroll}, steps {config.steps}; expected at least 1 "
+                "each."
+            )
+        hand, dt = load_hand(physics_dt=config.physics_dt), 1.0 / config.control_hz
+        loop, self.learner, self._name = config.build(hand, dt)
         engine = make_engine(config.engine, hand, config.environments, control_dt=dt, threads=config.threads)
         self.collector: HostCollector | DeviceCollector
         if isinstance(engine, MjxEngine):
             self.collector = DeviceCollector(loop, engine.physics, _devices(config))
         else:
             self.collector = HostCollector(loop, engine)
-        critic = Critic(config.critic)
-        critic_fn = cast(CriticFn, critic.apply)
         init_key, loop_key, self._key = jax.random.split(jax.random.key(config.seed), 3)
-        privileged = 18  # six forces
-        self.learned = init_learned(
-            config.ppo,
-            self._policy,
-            lambda key: critic.init(key, jnp.zeros((1, size + privileged))),
-            init_key,
-            size,
-        )
+        self.learned = self.learner.start(init_key)
         self._state = self.collector.start(loop_key, 0.0)
-        self._improve = jax.jit(
-            lambda learned, rollout, key: improve(config.ppo, self._policy, critic_fn, learned, rollout, key)
-        )
         self.steps = 0
         self.seconds = 0.0
         self.rows: list[Row] = []
@@ -159,7 +144,7 @@ class Trainer:
         self.collector.physics_s = 0.0
         self._state, experience = self.collector.collect(self.learned, self._state, config.unroll, self.progress)
         self._key, key = jax.random.split(self._key)
-        self.learned, progress = self._improve(self.learned, experience.rollout, key)
+        self.learned, progress = self.learner.improve(self.learned, experience, key)
         told = {name: float(x) for name, x in progress._asdict().items()}  # waits for the result
         took = time.perf_counter() - begun
         self.steps += config.environments * config.unroll
@@ -168,34 +153,44 @@ class Trainer:
         row = Row(
             steps=self.steps,
             seconds=round(self.seconds, 2),
-            reward=float(jnp.mean(experience.rollout.reward)),
+            reward=float(jnp.mean(jnp.sum(experience.rollout.reward, axis=-1))),
             **figures,
             diverged=float(jnp.mean(experience.rollout.ended)),
-            **{name: told[name] for name in Row._fields if name in told},
+            **{name: told.get(name, float("nan")) for name in LEARNERS_OWN},
+            **self._answers(experience),
             steps_per_s=config.environments * config.unroll / took,
             physics_share=self.collector.physics_s / took,
         )
-        if not np.isfinite([row.reward, row.kl, row.value_loss]).all():
+        if not np.isfinite([row.reward, *told.values()]).all():
+            listed = ", ".join(f"{name} {value:g}" for name, value in told.items())
             raise MyoloopError(
-                f"training broke down at step {self.steps}: reward {row.reward}, KL {row.kl}, value loss "
-                f"{row.value_loss}. The last checkpoint is good: resume with a smaller --ppo.learning-rate."
+                f"training broke down at step {self.steps}: reward {row.reward}, {listed}. The last checkpoint is good: begin "
+                "another run with a smaller learning rate."
             )
         self.rows.append(row)
         return row
 
+    def _answers(self, experience: Experience) -> dict[str, float]:
+        """How good the decoder's answers were."""
+        if self.collector.loop.interface is None:
+            return {"accuracy": float("nan"), "loss": float("nan")}
+        odds, labels = np.asarray(experience.odds, np.float64), np.asarray(experience.labels)
+        return {"accuracy": float(((odds > 0) == (labels > 0.5)).mean()), "loss": cross_entropy(odds, labels)}
+
     @property
     def policy(self) -> LearnedPolicy:
         """The policy as it stands."""
-        config = self.config
+        loop, config = self.collector.loop, self.config
         return LearnedPolicy(
             params=self.learned.params["policy"],
             normaliser=self.learned.normaliser,
-            joint_range=self.collector.loop.task.joint_range,
-            network=config.network,
-            action=config.action,
-            look_ahead_s=config.task.look_ahead_s,
+            joint_range=loop.task.joint_range,
+            network=loop.network,
+            action=loop.action,
+            look_ahead_s=loop.task.config.look_ahead_s,
             control_hz=config.control_hz,
-            name=f"phase 1, {self.steps / 1e6:.1f} M steps, seed {config.seed}",
+            name=f"{self._name}, {self.steps / 1e6:.1f} M steps, seed {config.seed}",
+            cues=loop.cues,
         )
 
     # --- folders ---------------------------------------------------------------------------------------------------
@@ -207,7 +202,9 @@ class Trainer:
         checkpoint.write_atomically(
             folder / "config.json", (json.dumps(as_json(self.config), indent=1) + "\n").encode()
         )
-        checkpoint.save(folder / "state.safetensors", self._tree(), kind=KIND, version=VERSION, config=about)
+        checkpoint.save(
+            folder / "state.safetensors", self._tree(), kind=self.config.KIND, version=VERSION, config=about
+        )
         save_policy(folder / "policy.safetensors", self.policy, about)
         lines = [",".join(Row._fields)] + [",".join(f"{x:.6g}" for x in row) for row in self.rows]
         checkpoint.write_atomically(folder / "curves.csv", ("\n".join(lines) + "\n").encode())
@@ -218,8 +215,8 @@ class Trainer:
         Raises:
           MyoloopError: no such run, or one with other settings (`steps` may differ: a run can be prolonged).
         """
-        path = folder / "state.safetensors"
-        about = checkpoint.load(path, kind=KIND, version=VERSION).config
+        path, kind = folder / "state.safetensors", self.config.KIND
+        about = checkpoint.load(path, kind=kind, version=VERSION).config
         then, now = about["config"] | {"steps": 0}, as_json(self.config) | {"steps": 0}
         if then != now:
             differing = sorted(key for key in now if then.get(key) != now[key])
@@ -227,7 +224,7 @@ class Trainer:
                 f"{path}: the run was begun with other settings of {', '.join(differing)}: resume without them, or begin "
                 "another run."
             )
-        tree = checkpoint.load(path, kind=KIND, version=VERSION, like=self._tree()).tree
+        tree = checkpoint.load(path, kind=kind, version=VERSION, like=self._tree()).tree
         on_device = jax.tree.map(jnp.asarray, {key: tree[key] for key in ("learned", "state", "key")})
         self.learned, self._state, self._key = on_device["learned"], on_device["state"], on_device["key"]
         self.collector.load(tree["bodies"])
@@ -265,28 +262,30 @@ def train(
     trainer.save(folder)
 
 
-def as_json(config: Phase1Config) -> dict[str, Any]:
+def as_json(config: Run) -> dict[str, Any]:
     """The configuration as JSON gives it back: lists for tuples."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[no-any-return, call-overload]
 
 
-def saved_config(folder: Path) -> Phase1Config:
+def saved_config(kind: type[C], folder: Path) -> C:
     """The configuration of the run in a folder.
 
     Raises:
-      MyoloopError: no run there, a damaged one, or one of another version.
+      MyoloopError: no run of this kind there, a damaged one, or one of another version.
     """
-    return from_json(checkpoint.load(folder / "state.safetensors", kind=KIND, version=VERSION).config["config"])
+    return from_json(
+        kind, checkpoint.load(folder / "state.safetensors", kind=kind.KIND, version=VERSION).config["config"]
+    )
 
 
-def from_json(values: dict[str, Any]) -> Phase1Config:
+def from_json(kind: type[C], values: dict[str, Any]) -> C:
     """A configuration from `as_json`'s.
 
     Raises:
       MyoloopError: it has fields that this version does not know.
     """
     try:
-        return _rebuilt(Phase1Config, values)  # type: ignore[no-any-return]
+        return _rebuilt(kind, values)  # type: ignore[no-any-return]
     except (TypeError, KeyError) as error:
         raise MyoloopError(f"the run's configuration is of another version ({error}): begin another run.") from error
 
@@ -304,20 +303,7 @@ def _rebuilt(kind: Any, values: dict[str, Any]) -> Any:
     return kind(**made)
 
 
-def _devices(config: Phase1Config) -> int:
+def _devices(config: Run) -> int:
     """How many of JAX's devices the participants are divided among."""
     found = len(jax.devices())
     return found if config.engine == "mjx" and config.environments % found == 0 else 1
-
-
-def _check(config: Phase1Config) -> None:
-    if config.environments < 1 or config.unroll < 1 or config.steps < 1:
-        raise MyoloopError(
-            f"environments {config.environments}, unroll {config.unroll}, steps {config.steps}; expected at least 1 each."
-        )
-    count = config.environments * config.unroll
-    if count % config.ppo.minibatches:
-        raise MyoloopError(
-            f"{config.environments} environments x {config.unroll} steps = {count} samples do not divide into "
-            f"{config.ppo.minibatches} minibatches: change --environments, --unroll or --ppo.minibatches."
-        )

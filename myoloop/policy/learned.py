@@ -41,6 +41,8 @@ class LearnedPolicy:
     look_ahead_s: tuple[float, ...] = struct.field(pytree_node=False)
     control_hz: float = struct.field(pytree_node=False)
     name: str = struct.field(pytree_node=False)
+    cues: tuple[str, ...] = struct.field(pytree_node=False, default=())
+    """What it is told besides, of policy.observation.CUES."""
 
     def start(self, participants: int) -> Any:
         """What participants that begin remember."""
@@ -48,7 +50,7 @@ class LearnedPolicy:
 
     @property
     def _policy(self) -> Policy:
-        return make_policy(self.network, observation_layout(self.look_ahead_s).size, len(MUSCLES))
+        return make_policy(self.network, observation_layout(self.look_ahead_s, self.cues).size, len(MUSCLES))
 
 
 class Loaded(NamedTuple):
@@ -60,20 +62,52 @@ class Loaded(NamedTuple):
     """The training's configuration."""
 
 
-def excitation(policy: LearnedPolicy, body: Posture, wanted: Array, carry: Any) -> tuple[Array, Any]:
+def excitation(
+    policy: LearnedPolicy, body: Posture, wanted: Array, carry: Any, cues: Array | None = None
+) -> tuple[Array, Any]:
     """The policy's choice without exploration, pure JAX.
 
     Args:
       body: posture now, (B, ...).
       wanted: (looks, B, 23) rad, the postures asked for `policy.look_ahead_s` from now.
       carry: from `start` or the last call.
+      cues: (B, n) of `policy.cues`, from `told`; None: it is told nothing, and nothing is expected of it (0).
 
     Returns:
       excitation (B, 39) and the carry.
     """
-    obs = normalise(policy.normaliser, observation(policy.joint_range, body, wanted))
+    if cues is None and policy.cues:
+        missing = (
+            observation_layout(policy.look_ahead_s, policy.cues).size - observation_layout(policy.look_ahead_s).size
+        )
+        cues = jnp.zeros((wanted.shape[1], missing))
+    obs = normalise(policy.normaliser, observation(policy.joint_range, body, wanted, cues))
     dist, carry, _ = policy._policy.apply(policy.params, obs, carry)
     return to_excitation(policy.action, dist.mean), carry
+
+
+def explore(params: Any, log_std: float) -> Any:
+    """A policy's parameters with this log standard deviation of all its actions."""
+    inner = params["params"]
+    return {**params, "params": {**inner, "log_std": jnp.full_like(inner["log_std"], log_std)}}
+
+
+def with_cues(policy: LearnedPolicy, cues: tuple[str, ...]) -> tuple[Any, Normaliser]:
+    """Parameters and normaliser of a policy that is told more and does not heed it yet: it acts as before.
+
+    Raises:
+      MyoloopError: it is told something already that `cues` does not begin with.
+    """
+    if cues[: len(policy.cues)] != policy.cues:
+        raise MyoloopError(f"policy '{policy.name}' is told {policy.cues}; it cannot be given {cues} instead.")
+    now = observation_layout(policy.look_ahead_s, policy.cues).size
+    more = observation_layout(policy.look_ahead_s, cues).size - now
+    first = policy.params["params"]["Dense_0"]
+    kernel = jnp.pad(first["kernel"], ((0, more), (0, 0)))
+    params = {**policy.params, "params": {**policy.params["params"], "Dense_0": {**first, "kernel": kernel}}}
+    known = policy.normaliser
+    mean, variance = jnp.pad(known.mean, (0, more)), jnp.pad(known.variance, (0, more), constant_values=1.0)
+    return params, known._replace(mean=mean, variance=variance)
 
 
 def save_policy(path: str | Path, policy: LearnedPolicy, about: dict[str, Any]) -> None:
@@ -81,7 +115,8 @@ def save_policy(path: str | Path, policy: LearnedPolicy, about: dict[str, Any]) 
     config = {
         "network": dataclasses.asdict(policy.network),
         "action": dataclasses.asdict(policy.action),
-        "observation": observation_layout(policy.look_ahead_s).describe(),
+        "observation": observation_layout(policy.look_ahead_s, policy.cues).describe(),
+        "cues": list(policy.cues),
         "look_ahead_s": list(policy.look_ahead_s),
         "control_hz": policy.control_hz,
         "muscles": list(MUSCLES),
@@ -106,13 +141,14 @@ def load_policy(path: str | Path) -> Loaded:
         action = ActionConfig(**config["action"])
         look_ahead = tuple(float(s) for s in config["look_ahead_s"])
         control_hz, name, layout = float(config["control_hz"]), str(config["name"]), config["observation"]
+        cues = tuple(str(cue) for cue in config.get("cues", ()))
         muscles, joints = tuple(config["muscles"]), tuple(config["joints"])
     except (KeyError, TypeError, ValueError) as error:
         raise MyoloopError(
             f"{path}: its description does not fit this version's policies ({error}). Use the myoloop that made it, or "
             "train again."
         ) from error
-    expected = observation_layout(look_ahead).describe()
+    expected = observation_layout(look_ahead, cues).describe()
     if layout != expected:
         raise MyoloopError(
             f"{path}: made for the observation {_words(layout)}; this myoloop gives {_words(expected)}. Use the myoloop "
@@ -121,7 +157,7 @@ def load_policy(path: str | Path) -> Loaded:
     if muscles != MUSCLES or joints != JOINTS:
         odd = sorted(set(muscles) ^ set(MUSCLES) | set(joints) ^ set(JOINTS)) or ["their order"]
         raise MyoloopError(f"{path}: made for another body; these differ: {', '.join(odd)}. Train again.")
-    size = observation_layout(look_ahead).size
+    size = observation_layout(look_ahead, cues).size
     like = {
         "params": make_policy(network, size, len(MUSCLES)).init(jax.random.key(0)),
         "normaliser": init_normaliser(size),
@@ -129,7 +165,7 @@ def load_policy(path: str | Path) -> Loaded:
     }
     tree = jax.tree.map(jnp.asarray, checkpoint.load(path, kind=KIND, version=VERSION, like=like).tree)
     policy = LearnedPolicy(
-        tree["params"], tree["normaliser"], tree["joint_range"], network, action, look_ahead, control_hz, name
+        tree["params"], tree["normaliser"], tree["joint_range"], network, action, look_ahead, control_hz, name, cues
     )
     return Loaded(policy, found.made_by, dict(config.get("training", {})))
 

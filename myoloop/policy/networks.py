@@ -71,9 +71,9 @@ def sample(dist: Gaussian, key: Array) -> Array:
 
 
 def log_prob(dist: Gaussian, action: Array) -> Array:
-    """(...,) log density of actions (..., actions)."""
+    """(..., actions) log density of every action by itself; they are independent, so that of all is the sum."""
     z = (action - dist.mean) * jnp.exp(-dist.log_std)
-    return jnp.sum(-0.5 * z**2 - dist.log_std - 0.5 * jnp.log(2 * jnp.pi), axis=-1)
+    return -0.5 * z**2 - dist.log_std - 0.5 * jnp.log(2 * jnp.pi)
 
 
 def entropy(dist: Gaussian) -> Array:
@@ -105,16 +105,17 @@ class _Network(nn.Module):
 
 
 class Critic(nn.Module):
-    """Observation (..., n) -> value (...,). It may see more than the policy."""
+    """Observation (..., n) -> value (..., parts) of every part of the reward. It may see more than the policy."""
 
     hidden: tuple[int, ...] = (256, 128)
+    parts: int = 1
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         x = obs
         for width in self.hidden:
             x = nn.silu(_dense(width, 2**0.5)(x))
-        return _dense(1, 1.0)(x)[..., 0]
+        return _dense(self.parts, 1.0)(x)
 
 
 def make_policy(config: NetworkConfig, observations: int, actions: int) -> Policy:

@@ -24,6 +24,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from myoloop.body.names import FINGERS, JOINTS
+from myoloop.body.reach import PART_OF_JOINT
 from myoloop.errors import MyoloopError, unknown_name
 
 FREQUENCIES = (0.1, 0.2, 0.3, 0.4, 0.5)  # Hz: Hodossy & Farina 2026
@@ -51,7 +52,7 @@ _FLEXED_DEG = {
     **{f"pm{finger}_flexion": 87.0 for finger in (2, 3, 4, 5)},
     **{f"md{finger}_flexion": 58.0 for finger in (2, 3, 4, 5)},
 }  # fmt: skip
-FINGER_OF_JOINT = (-1,) * 3 + (0,) * 4 + (1,) * 4 + (2,) * 4 + (3,) * 4 + (4,) * 4
+FINGER_OF_JOINT = tuple(part - 1 for part in PART_OF_JOINT)
 """Finger (0..4) that each joint belongs to; -1 for the wrist."""
 
 
