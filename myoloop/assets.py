@@ -9,6 +9,8 @@ from pathlib import Path
 from myoloop.errors import MyoloopError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+POLICY = "models/policy_phase1/policy.safetensors"
+"""The policy that drives participants unless another is named, for `find_file`."""
 
 
 def share_folders() -> list[Path]:

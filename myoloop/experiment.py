@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from myoloop.assets import find_file
+from myoloop.assets import POLICY, find_file
 from myoloop.body import PHYSICS_DT
 from myoloop.emg.armband import armband_from
 from myoloop.emg.condition_names import check_conditions
@@ -62,7 +62,7 @@ class ParticipantSettings(Settings):
     id: str = Field("myo", description="prefix of its LSL streams and its ROS namespace")
     engine: Literal["mujoco", "mjx", "warp"] = Field("mujoco", description="who integrates the physics")
     policy: str = Field(
-        BASELINE,
+        POLICY,
         description="who drives the muscles: a policy's file, relative to the experiment file or the installation, or "
         "`baseline`, a controller without learning",
     )

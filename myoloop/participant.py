@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from myoloop.assets import find_file
+from myoloop.assets import POLICY, find_file
 from myoloop.body.engine import BodyState, in_float32
 from myoloop.body.engines import make_engine
 from myoloop.body.model import Hand, load_hand
-from myoloop.body.names import FOREARM_MUSCLES, JOINTS
+from myoloop.body.names import FINGERS, FOREARM_MUSCLES, JOINTS
 from myoloop.emg.armband import Armband, armband
 from myoloop.emg.condition_names import PERSON, check_conditions
 from myoloop.emg.conditions import disordered, no_disorder, set_condition
@@ -38,8 +38,20 @@ from myoloop.policy import BASELINE
 from myoloop.policy.baseline import Baseline, BaselineConfig, baseline_excitation, make_baseline
 from myoloop.policy.learned import LearnedPolicy, load_policy
 from myoloop.policy.learned import excitation as policy_excitation
-from myoloop.task.reference import PlayableConfig, ReferenceConfig, hold, joint_angles, make_reference, motion, release
+from myoloop.policy.observation import told
+from myoloop.task.reference import (
+    PlayableConfig,
+    ReferenceConfig,
+    hold,
+    joint_angles,
+    labels,
+    make_reference,
+    motion,
+    release,
+)
 
+UNKNOWN = 0.5
+"""A prediction before the first answer of a decoder."""
 Force = Literal["direct", "twitch"]
 """Where the activation of the forearm muscles comes from."""
 
@@ -68,7 +80,7 @@ class ParticipantConfig:
     """control steps per second"""
     engine: str = "mujoco"
     """who integrates the physics: `mujoco`, `mjx` or `warp`"""
-    policy: str = BASELINE
+    policy: str = POLICY
     """who drives the muscles: a policy's file, or "baseline", the controller without learning"""
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     """habits of that controller"""
@@ -198,6 +210,7 @@ class Participants:
             force=init_force(fixed.force, self.participants) if fixed.force else None,
         )
         self._reference = self._start
+        self._prediction = np.full((self.participants, len(FINGERS)), UNKNOWN, np.float32)
         self.steps = 0
         return self.reset_body()
 
@@ -211,11 +224,15 @@ class Participants:
         """Participant time of the coming step, seconds."""
         return self.steps * self.control_dt
 
+    def perceive(self, prediction: np.ndarray) -> None:
+        """The decoder's newest answer, (5,) or (B, 5), as a policy that is told of it sees it from the next `act` on."""
+        self._prediction = np.broadcast_to(np.asarray(prediction, np.float32), self._prediction.shape)
+
     def act(self) -> Act:
         """Decides the excitations of the coming step and synthesises the EMG that they make."""
         out, self._state = self._decide(
             self._fixed, self._state, self._reference, self._circumstances, self._disorder, in_float32(self.body),
-            np.float32(self.time), np.float32(self.control_dt), samples=self.samples,
+            self._prediction, np.float32(self.time), np.float32(self.control_dt), samples=self.samples,
         )  # fmt: skip
         excitation, chunk, spikes, activation, *asked = out
         target, flexion, wanted = map(np.asarray, asked)
@@ -280,6 +297,7 @@ class Participants:
             "reference": jax.tree.map(np.asarray, self._reference),
             "circumstances": jax.tree.map(np.asarray, self._circumstances),
             "disorder": jax.tree.map(np.asarray, self._disorder),
+            "prediction": self._prediction,
             "conditions": {name: np.asarray(strength) for name, strength in self.conditions.items()},
             "steps": np.asarray(self.steps),
         }
@@ -292,6 +310,7 @@ class Participants:
         self._reference = jax.tree.map(jnp.asarray, state["reference"])
         self._circumstances = jax.tree.map(np.array, state["circumstances"])
         self._disorder = jax.tree.map(np.array, state["disorder"])
+        self._prediction = np.array(state["prediction"])
         self.conditions = {name: float(strength) for name, strength in state["conditions"].items()}
         self.steps = int(state["steps"])
 
@@ -325,7 +344,7 @@ def _built(config: ParticipantConfig, participants: int) -> tuple[EmgParams, lis
 
 
 def _decide(  # type: ignore[no-untyped-def]
-    fixed, state, reference, circumstances, disorder, body, now, control_dt, *, samples
+    fixed, state, reference, circumstances, disorder, body, prediction, now, control_dt, *, samples
 ):
     """One step without the body, pure JAX; what it gives is as in `Act`.
 
@@ -335,7 +354,10 @@ def _decide(  # type: ignore[no-untyped-def]
     mind, mind_state = fixed.mind, state.mind
     if isinstance(mind, LearnedPolicy):
         wanted = jnp.stack([joint_angles(reference, now + s) for s in mind.look_ahead_s])
-        excitation, mind_state = policy_excitation(mind, body, wanted, mind_state)
+        asked_ahead = jnp.stack([labels(reference, now + s) for s in mind.look_ahead_s])
+        excitation, mind_state = policy_excitation(
+            mind, body, wanted, mind_state, told(mind.cues, asked_ahead, prediction)
+        )
     else:
         coming = motion(reference, now + control_dt)
         excitation = baseline_excitation(mind, body, coming.qpos, coming.qvel)

@@ -77,7 +77,9 @@ def test_a_shipped_decoder_fits_its_armband_and_its_checkpoint(name):
 def test_a_shipped_decoder_reads_a_reference_it_has_never_seen(name):
     folder = CHECKOUT / "models" / name
     made_with = json.loads((folder / "metrics.json").read_text())["config"]
-    config = ParticipantConfig(armband=armband(made_with["armband"]), person=made_with["person"])
+    config = ParticipantConfig(
+        armband=armband(made_with["armband"]), person=made_with["person"], policy=made_with["policy"]
+    )
     unseen = collect(config, (Block("discrete", held_out_seed(500), 3, 20.0),), "held_out")
     answers = []
     for emg in unseen.emg:

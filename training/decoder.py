@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from myoloop import checkpoint
+from myoloop.assets import POLICY
 from myoloop.decoder import tcn
 from myoloop.decoder.export import export_tcn
 from myoloop.decoder.weights import load_tcn, save_tcn
@@ -29,7 +30,6 @@ from myoloop.learn.decoder_card import model_card, plot_curves
 from myoloop.learn.metrics import Scores, score
 from myoloop.learn.supervised import Recordings, Trained, TrainingConfig, run_offline, train
 from myoloop.participant import ParticipantConfig
-from myoloop.policy import BASELINE
 from myoloop.task.reference import held_out_seed
 
 MODEL_VERSION = "1"
@@ -45,7 +45,7 @@ class DecoderRun:
     """Armband preset that the participant wears."""
     person: int = 0
     """Seed of the participant's anatomy: the decoder is made for this one."""
-    policy: str = BASELINE
+    policy: str = POLICY
     """Who drives the muscles while recording: a policy's file, or "baseline"."""
     discrete: int = 28
     """Recordings with discrete references to train on."""

@@ -122,10 +122,14 @@ class _Network(nn.Module):
     config: TcnConfig
 
     @nn.compact
-    def __call__(self, emg: jax.Array, state: TcnState, *, train: bool = False) -> tuple[jax.Array, TcnState]:
+    def __call__(
+        self, emg: jax.Array, state: TcnState, *, train: bool = False, power: jax.Array | None = None
+    ) -> tuple[jax.Array, TcnState]:
+        """power: of the frames, instead of the EMG's (`logits_of_power`)."""
         c = self.config
         raw = jnp.concatenate([state.raw, jnp.clip(emg, -_CLIP_UV, _CLIP_UV)], axis=1)
-        new_power = self._frame_power(raw, emg.shape[1] // c.samples_per_call)
+        new_power = self._frame_power(raw, emg.shape[1] // c.samples_per_call) if power is None else power
+        self.sow("intermediates", "power", new_power)
         power = jnp.concatenate([state.power, new_power], axis=1)
         h = self._log_features(power)
         h = nn.gelu(_dense(c.hidden, "features_in")(h))
@@ -235,6 +239,34 @@ def step(config: TcnConfig, params: Params, state: TcnState, emg: jax.Array) -> 
     """Probability of flexed, thumb to little, for the newest frame: (batch, 5), and the next state."""
     probability, state = predict(config, params, state, emg)
     return probability[:, -1], state
+
+
+def frame_power(config: TcnConfig, params: Params, emg: jax.Array) -> jax.Array:
+    """(batch, frames, features) microvolts^2: power of every filter's output in every frame, spatial filters outermost.
+
+    Arguments as in `logits`, from a fresh state.
+    """
+    _check_shape(config, emg)
+    start = init_state(config, emg.shape[0])
+    _, seen = _Network(config).apply({"params": params}, emg, start, mutable=["intermediates"])
+    return seen["intermediates"]["power"][0]
+
+
+def logits_of_power(config: TcnConfig, params: Params, power: jax.Array) -> jax.Array:
+    """Log-odds of flexed after every frame from the powers of `frame_power`, however they come about.
+
+    Args:
+      power: (batch, frames, features) microvolts^2, after a silence.
+
+    Returns:
+      (batch, frames, 5) log-odds.
+    """
+    batch, frames, features = power.shape
+    if features != config.features:
+        raise MyoloopError(f"the decoder reads {config.features} powers a frame; found shape {tuple(power.shape)}.")
+    nothing = jnp.zeros((batch, frames * config.samples_per_call, config.channels))
+    odds, _ = _Network(config).apply({"params": params}, nothing, init_state(config, batch), power=power)
+    return odds  # type: ignore[no-any-return]
 
 
 def standardise(config: TcnConfig, params: Params, emg: jax.Array) -> Params:

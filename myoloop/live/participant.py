@@ -335,6 +335,7 @@ class LiveParticipant:
             self._event(f"clock moved {tick.skipped_s:.3f}")
         self._obey(tick.started)
         feedback = self._hold.step(self._inbox.latest, tick.started)
+        self._people.perceive(feedback.values)
         act = self._people.act()
         chunk = act.chunk[0]
         acted = now()

@@ -1,0 +1,145 @@
+"""Phase 2: the participant learns to use a decoder that stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from myoloop.assets import POLICY, find_file
+from myoloop.body.model import Hand
+from myoloop.decoder.weights import TcnWeights, load_tcn
+from myoloop.emg.armband import Armband, armband
+from myoloop.emg.config import EmgConfig
+from myoloop.emg.synthesis import build_emg
+from myoloop.errors import MyoloopError, unknown_name
+from myoloop.learn.gradient import GradientConfig, GradientLearner
+from myoloop.learn.internal_model import InternalModelConfig, InternalModelLearner
+from myoloop.learn.learner import Learner
+from myoloop.learn.ppo import PpoConfig
+from myoloop.learn.ppo_learner import PpoLearner, check_minibatches
+from myoloop.learn.rollout import Interface, Loop
+from myoloop.learn.trainer import Parts
+from myoloop.policy.actions import ActionConfig
+from myoloop.policy.learned import load_policy, with_cues
+from myoloop.policy.networks import NetworkConfig
+from myoloop.policy.observation import CUES
+from myoloop.task.tracking import RewardConfig, TrackingConfig, make_tracking
+
+LEARNERS = ("internal_model", "ppo", "gradient")
+
+
+def _task() -> TrackingConfig:
+    """Gestures as the decoder was trained on; the movement counts a tenth of what it does in phase 1, where `ppo` learns."""
+    small = RewardConfig(
+        joint=0.05, joint_far=0.05, tip=0.025, tip_far=0.04, wrist=0.05, wrist_far=0.05, effort=1.0, smoothness=0.3
+    )
+    return TrackingConfig(discrete=(1.0, 1.0), assignment="permuted", reward=small)
+
+
+@dataclass(frozen=True)
+class Phase2Config:
+    """Everything that decides what is learned. Same configuration, same seed, same machine: same numbers."""
+
+    KIND: ClassVar[str] = "phase2_state"
+    steps: int = 1_000_000
+    """Control steps of all participants together, 20 ms of participant time each."""
+    environments: int = 64
+    """Participants side by side: the same person in as many situations."""
+    unroll: int = 48
+    """Control steps of each between two updates."""
+    seed: int = 0
+    """Seed of everything random but the person."""
+    learner: str = "internal_model"
+    """Who improves the policy: internal_model, ppo or gradient."""
+    policy: str = POLICY
+    """File of the policy to start from; empty: from nothing."""
+    decoder: str = "models/decoder_tcn/decoder.safetensors"
+    """File of the decoder to learn to use."""
+    armband: str = "semg_rd16"
+    """Armband preset."""
+    person: int = 0
+    """Seed of the participant's anatomy."""
+    cues: tuple[str, ...] = CUES
+    """What the policy is told besides: target (the labels asked for), prediction (the decoder's last answer)."""
+    persistence: float = 0.8
+    """Correlation of the exploration from step to step, for internal_model and gradient; PPO's is white."""
+    engine: str = "mujoco"
+    """Who integrates the physics: mujoco (C, CPU), mjx (JAX) or warp."""
+    threads: int = 0
+    """Threads of engine mujoco; 0: all cores."""
+    physics_dt: float = 0.005
+    """s: step of the physics; see docs/physics-settings.md."""
+    control_hz: float = 50.0
+    """Control steps a second."""
+    task: TrackingConfig = field(default_factory=_task)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    """Where it begins from nothing; else the policy's."""
+    action: ActionConfig = field(default_factory=ActionConfig)
+    """Where it begins from nothing; else the policy's."""
+    internal_model: InternalModelConfig = field(default_factory=InternalModelConfig)
+    gradient: GradientConfig = field(default_factory=GradientConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    critic: tuple[int, ...] = (256, 128)
+    """Width of PPO's critic's hidden layers."""
+    worth: float = 1.0
+    """PPO's reward of a step in which the decoder is sure of all that was asked."""
+
+    def build(self, hand: Hand, control_dt: float) -> Parts:
+        """See learn.trainer.Run.
+
+        Raises:
+          MyoloopError: settings that do not fit together.
+        """
+        if self.learner not in LEARNERS:
+            raise unknown_name("learner", self.learner, LEARNERS)
+        band = armband(self.armband)
+        samples = round(band.rate_hz * control_dt)
+        decoder = load_tcn(find_file(self.decoder, kind="decoder"))
+        _check(decoder, band, samples, self.decoder)
+        network, action, begin = self.network, self.action, None
+        if self.policy:
+            old = load_policy(find_file(self.policy, kind="policy")).policy
+            if old.look_ahead_s != self.task.look_ahead_s or old.control_hz != self.control_hz:
+                raise MyoloopError(
+                    f"{self.policy} looks {old.look_ahead_s} s ahead at {old.control_hz:g} Hz; the task is told "
+                    f"{self.task.look_ahead_s} s ahead at {self.control_hz:g} Hz: give the task the policy's."
+                )
+            network, action, begin = old.network, old.action, with_cues(old, self.cues)
+        loop = Loop(
+            task=make_tracking(hand, self.task, self.environments, control_dt),
+            emg=build_emg(band, EmgConfig(seed=self.person)),
+            network=network,
+            action=action,
+            samples=samples,
+            interface=Interface(decoder.params, decoder.config, self.worth),
+            cues=self.cues,
+            persistence=0.0 if self.learner == "ppo" else self.persistence,
+        )
+        learner: Learner
+        if self.learner == "ppo":
+            check_minibatches(self.ppo, self.environments, self.unroll)
+            learner = PpoLearner(self.ppo, loop, self.critic, begin)
+        else:
+            if not loop.policy.feedforward:
+                raise MyoloopError(
+                    f"learner '{self.learner}' improves feed-forward policies; this one has recurrent {network.recurrent}, "
+                    f"bottleneck {network.bottleneck}: use learner ppo, or another policy."
+                )
+            if self.learner == "internal_model":
+                learner = InternalModelLearner(self.internal_model, loop, self.unroll, begin)
+            else:
+                learner = GradientLearner(self.gradient, loop, self.unroll, begin)
+        return Parts(loop, learner, f"phase 2, {self.learner}")
+
+
+def _check(decoder: TcnWeights, band: Armband, samples: int, path: str) -> None:
+    network = decoder.config
+    if (network.channels, network.rate_hz) != (band.channels, band.rate_hz):
+        raise MyoloopError(
+            f"{path} reads {network.channels} channels at {network.rate_hz:g} Hz; armband '{band.name}' gives "
+            f"{band.channels} at {band.rate_hz:g} Hz: train a decoder for this armband, or name the one it was made for."
+        )
+    if samples % network.samples_per_call:
+        raise MyoloopError(
+            f"{path} answers every {network.samples_per_call} samples, a control step has {samples}: they must divide."
+        )

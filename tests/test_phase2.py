@@ -1,0 +1,165 @@
+"""Phase 2: learners that think through a forward model, what they remember, and runs that repeat."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from myoloop.body.names import FOREARM_MUSCLES
+from myoloop.decoder import tcn
+from myoloop.decoder.weights import save_tcn
+from myoloop.emg.armband import armband
+from myoloop.emg.synthesis import build_emg, init_emg, synthesise
+from myoloop.errors import MyoloopError
+from myoloop.learn.expected_power import power, tabulate
+from myoloop.learn.gradient import GradientConfig
+from myoloop.learn.internal_model import ForwardConfig, InternalModelConfig, divergence
+from myoloop.learn.phase2 import Phase2Config
+from myoloop.learn.ppo import PpoConfig
+from myoloop.learn.rollout import Experience, Rollout
+from myoloop.learn.through_forward import ObjectiveConfig, empty_memory, improve_policy, optimiser, remember
+from myoloop.learn.trainer import Trainer
+from myoloop.policy.actions import ActionConfig
+from myoloop.policy.networks import NetworkConfig, make_policy
+from myoloop.policy.normaliser import init_normaliser
+
+BAND = armband("myo8")
+NETWORK = tcn.TcnConfig(channels=BAND.channels, rate_hz=BAND.rate_hz, spatial_filters=8, temporal_filters=2, hidden=8)
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    """A decoder that was never trained: its answers are as good as any to learn to predict."""
+    path = tmp_path_factory.mktemp("decoder") / "decoder.safetensors"
+    params = tcn.init_params(NETWORK, jax.random.key(1))
+    save_tcn(path, NETWORK, params, BAND.channel_labels, "untrained")
+    return path, params
+
+
+def _small(decoder, learner, **other):
+    objective = ObjectiveConfig(updates=2, stretches=4)
+    return Phase2Config(
+        steps=96, environments=2, unroll=8, threads=1, learner=learner, policy="", decoder=str(decoder[0]),
+        armband=BAND.name, network=NetworkConfig((16,)), critic=(16,), ppo=PpoConfig(minibatches=2, epochs=1),
+        internal_model=InternalModelConfig(
+            ForwardConfig(history=4, hidden=(16,), members=2, updates=3, stretches=4, remembered=2, first_rollouts=1),
+            objective,
+        ),
+        gradient=GradientConfig(objective, past=4, remembered=2),
+        **other,
+    )  # fmt: skip
+
+
+def test_expected_power_is_the_mean_power_of_the_emg_behind_every_filter(decoder):
+    emg = build_emg(BAND)
+    table = tabulate(emg, NETWORK, decoder[1])
+    seconds, rng = 20, np.random.default_rng(0)
+    for _ in range(3):
+        drive = np.where(rng.random(26) < 0.4, rng.uniform(0.02, 0.15, 26), 0.0).astype(np.float32)[None]  # nothing clips
+        out, _ = synthesise(emg, init_emg(emg, 3), drive, seconds * round(BAND.rate_hz))
+        found = np.asarray(tcn.frame_power(NETWORK, decoder[1], out.chunk)[0, 50:].mean(axis=0))
+        expected = np.asarray(power(table, jnp.asarray(drive))[0])
+        assert 0.9 < np.median(expected / found) < 1.1
+        assert np.abs(np.log(expected / found)).max() < np.log(1.35)
+    slope = jax.grad(lambda e: power(table, e).sum())(jnp.full((1, 39), 0.1))
+    assert (np.asarray(slope)[0, : len(FOREARM_MUSCLES)] > 0).all() and (np.asarray(slope)[0, 26:] == 0).all()
+
+
+def test_answers_to_powers_are_those_to_the_emg_with_these_powers(decoder):
+    emg = jax.random.normal(jax.random.key(0), (2, 12 * NETWORK.samples_per_call, BAND.channels)) * 30
+    odds, _ = tcn.logits(NETWORK, decoder[1], tcn.init_state(NETWORK, 2), emg)
+    again = tcn.logits_of_power(NETWORK, decoder[1], tcn.frame_power(NETWORK, decoder[1], emg))
+    np.testing.assert_allclose(again, odds, atol=1e-5)
+    with pytest.raises(MyoloopError, match="reads 16 powers a frame"):
+        tcn.logits_of_power(NETWORK, decoder[1], jnp.ones((1, 3, 5)))
+
+
+def _experience(number, participants=2, steps=3):
+    """Excitations that say which rollout, participant and step they are of."""
+    stamp = 100.0 * number + 10.0 * np.arange(participants)[None, :] + np.arange(steps)[:, None]
+    wide = jnp.asarray(np.repeat(stamp[..., None], 39, axis=2))
+    rollout = Rollout(wide[..., :4], *[None] * 8)
+    return Experience(rollout, None, None, wide, wide[..., :5], wide[..., :5])
+
+
+def test_the_newest_rollouts_are_remembered_with_what_was_done_before_them():
+    memory = empty_memory(2, participants=2, steps=3, past=4, observations=4, muscles=39)
+    for number in (1, 2, 3):
+        memory = remember(memory, _experience(number))
+    # the third took the place of the first; before it lies the end of the second, and of the first what fits
+    np.testing.assert_array_equal(memory.excitation[0, :, 0], [102, 200, 201, 202, 300, 301, 302])
+    np.testing.assert_array_equal(memory.excitation[1, :, 0], [112, 210, 211, 212, 310, 311, 312])
+    np.testing.assert_array_equal(memory.excitation[3, :, 0], [0, 110, 111, 112, 210, 211, 212])
+    np.testing.assert_array_equal(memory.odds[0, :, 0], [300, 301, 302])
+    np.testing.assert_array_equal(memory.tail[1, :, 7], [212, 310, 311, 312])
+    assert int(memory.filled) == 3
+
+
+def test_a_policy_learns_through_a_forward_model_what_it_was_never_told():
+    """The model: finger f is flexed where muscle f pulls harder than 0.1. The policy sees the labels."""
+    policy = make_policy(NetworkConfig((32,)), 5, 39)
+    loop = SimpleNamespace(policy=policy, action=ActionConfig())
+    labels = (jax.random.uniform(jax.random.key(0), (16, 6, 5)) > 0.5).astype(jnp.float32)
+    memory = empty_memory(1, 16, 6, 2, 5, 39)._replace(obs=2 * labels - 1, labels=labels, filled=jnp.int32(1))
+    params = policy.init(jax.random.key(1))
+
+    def forward(gain, excitation):
+        return gain * (jnp.log(excitation[None, :, 2:, :5] + 1e-3) - jnp.log(0.1))
+
+    def trained(config):
+        args = (config, loop, forward, 2.0, memory, init_normaliser(5), params, params, optimiser(config).init(params))
+        return improve_policy(*args, jax.random.key(2))
+
+    config = ObjectiveConfig(updates=1, stretches=16, learning_rate=3e-3, habit=0.0)
+    _, _, first = trained(config)
+    _, _, free = trained(dataclasses.replace(config, updates=300))
+    _, _, bound = trained(dataclasses.replace(config, updates=300, habit=1.0))
+    _, _, lazy = trained(dataclasses.replace(config, updates=300, effort=200.0))
+    assert first.wanted_loss > 0.6 and free.wanted_loss < 0.15
+    assert bound.strayed < 0.3 * free.strayed and bound.wanted_loss > free.wanted_loss
+    assert lazy.effort < 0.7 * free.effort and lazy.wanted_loss > free.wanted_loss
+
+
+def test_the_divergence_of_answers_is_zero_where_they_agree_and_that_of_the_textbook_elsewhere():
+    odds = jnp.array([-3.0, 0.0, 2.0])
+    np.testing.assert_allclose(divergence(odds, odds), 0.0, atol=1e-6)
+    p, q = 1 / (1 + np.exp(-2.0)), 0.5
+    textbook = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    np.testing.assert_allclose(divergence(jnp.array(0.0), jnp.array(2.0)), textbook, rtol=1e-5)
+
+
+@pytest.mark.parametrize("learner", ["internal_model", "gradient", "ppo"])
+def test_a_run_goes_on_bit_for_bit_with_every_learner(decoder, learner, tmp_path):
+    config = _small(decoder, learner)
+    first = Trainer(config)
+    rows = [first.update() for _ in range(3)]
+    first.save(tmp_path)
+    ahead = first.update()
+    second = Trainer(config)
+    second.restore(tmp_path)
+    again = second.update()
+    jax.tree.map(np.testing.assert_array_equal, first.learned, second.learned)
+    assert again.reward == ahead.reward and again.accuracy == ahead.accuracy
+    assert all(0 <= row.accuracy <= 1 and row.loss > 0 for row in rows)
+    moved = jax.tree.map(
+        lambda a, b: float(np.abs(a - b).max()), first.learned.params["policy"], Trainer(config).learned.params["policy"]
+    )
+    assert max(jax.tree.leaves(moved)) > 0
+    policy = second.policy
+    assert policy.cues == ("target", "prediction") and policy.name.startswith(f"phase 2, {learner}")
+
+
+def test_settings_that_do_not_fit_together_are_refused(decoder):
+    config = _small(decoder, "internal_model")
+    for change, message in (
+        ({"learner": "internal-model"}, "internal_model"),
+        ({"armband": "semg_rd16"}, "reads 8 channels at 200 Hz; armband 'semg_rd16' gives 16 at 2000 Hz"),
+        ({"network": NetworkConfig((16,), recurrent=4)}, "improves feed-forward policies"),
+        ({"cues": ("target", "applause")}, "applause"),
+        ({"decoder": "nowhere.safetensors"}, "nowhere.safetensors"),
+    ):
+        with pytest.raises(MyoloopError, match=message):
+            Trainer(dataclasses.replace(config, **change))
