@@ -12,8 +12,9 @@ import yaml
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, save_experiment
 from myoloop.live.participant import STEP_COLUMNS
-from myoloop.report import finger_trials, measure, quantiles, write_report
+from myoloop.report import measure, write_report
 from myoloop.streams.rowlog import EventLog, RowLog, read_events, read_rows
+from myoloop.task.trials import finger_trials, quantiles
 
 WITNESS = {
     "samples_received": 3960, "missing": 0, "rate_hz": 2000.0, "labels": ["a", "b"], "rms_uv": [1.0, 2.0],

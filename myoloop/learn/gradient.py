@@ -60,8 +60,11 @@ class Progress(NamedTuple):
 class GradientLearner:
     """See learn.learner.Learner."""
 
-    def __init__(self, config: GradientConfig, loop: Loop, unroll: int, begin: tuple[Any, Normaliser] | None):
-        """begin: parameters and normaliser of the policy to start from; None: from nothing.
+    def __init__(
+        self, config: GradientConfig, loop: Loop, unroll: int, begin: tuple[Any, Normaliser] | None, leverage: Array
+    ):
+        """begin: parameters and normaliser of the policy to start from; None: from nothing. leverage: (P, 23, 39), see
+        `improve_policy`.
 
         Raises:
           MyoloopError: a loop without decoder, or several people side by side.
@@ -69,6 +72,7 @@ class GradientLearner:
         if loop.interface is None or loop.emg is None:
             raise MyoloopError("the learner 'gradient' needs a decoder of this project (a .safetensors file).")
         self.config, self.loop, self.unroll, self.begin = config, loop, unroll, begin
+        self._leverage = leverage
         self._table = tabulate(loop.emg, loop.interface.network, loop.interface.params)
         self._improve = jax.jit(self._improved)
 
@@ -97,7 +101,7 @@ class GradientLearner:
             normaliser = update(normaliser, experience.rollout.obs)
         policy, state, told = improve_policy(
             objective, self.loop, self._forward, self._table, memory, normaliser, learned.habit,
-            learned.params["policy"], learned.optimiser, key,
+            self._leverage, learned.params["policy"], learned.optimiser, key,
         )  # fmt: skip
         policy = explore(policy, objective.exploration)
         after = GradientState({"policy": policy}, state, learned.habit, normaliser, memory)

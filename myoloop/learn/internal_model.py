@@ -114,9 +114,18 @@ class Progress(NamedTuple):
 class InternalModelLearner:
     """See learn.learner.Learner."""
 
-    def __init__(self, config: InternalModelConfig, loop: Loop, unroll: int, begin: tuple[Any, Normaliser] | None):
-        """begin: parameters and normaliser of the policy to start from; None: from nothing."""
+    def __init__(
+        self,
+        config: InternalModelConfig,
+        loop: Loop,
+        unroll: int,
+        begin: tuple[Any, Normaliser] | None,
+        leverage: Array,
+    ):
+        """begin: parameters and normaliser of the policy to start from; None: from nothing. leverage: (P, 23, 39), see
+        `improve_policy`."""
         self.config, self.loop, self.unroll, self.begin = config, loop, unroll, begin
+        self._leverage = leverage
         self._model = _Model(config.forward)
         self._improve = jax.jit(self._improved)
 
@@ -162,7 +171,7 @@ class InternalModelLearner:
             normaliser = update(normaliser, experience.rollout.obs)
         policy, policy_state, told = improve_policy(
             config.objective, self.loop, self._forward, model, memory, normaliser, learned.habit,
-            learned.params["policy"], learned.optimisers["policy"], of_policy,
+            self._leverage, learned.params["policy"], learned.optimisers["policy"], of_policy,
         )  # fmt: skip
         wait = learned.updates < config.forward.first_rollouts
         policy, policy_state = jax.tree.map(

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+
 from myoloop.assets import POLICY, find_file
+from myoloop.body.leverage import leverage
 from myoloop.body.model import Hand
 from myoloop.decoder.weights import TcnWeights, load_tcn
 from myoloop.emg.armband import Armband, armband
@@ -18,11 +21,13 @@ from myoloop.learn.learner import Learner
 from myoloop.learn.ppo import PpoConfig
 from myoloop.learn.ppo_learner import PpoLearner, check_minibatches
 from myoloop.learn.rollout import Interface, Loop
+from myoloop.learn.through_forward import unit_leverage
 from myoloop.learn.trainer import Parts
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.learned import load_policy, with_cues
 from myoloop.policy.networks import NetworkConfig
 from myoloop.policy.observation import CUES
+from myoloop.task.reference import EXTENDED, FLEXED
 from myoloop.task.tracking import RewardConfig, TrackingConfig, make_tracking
 
 LEARNERS = ("internal_model", "ppo", "gradient")
@@ -125,10 +130,12 @@ class Phase2Config:
                     f"learner '{self.learner}' improves feed-forward policies; this one has recurrent {network.recurrent}, "
                     f"bottleneck {network.bottleneck}: use learner ppo, or another policy."
                 )
+            turning = unit_leverage(leverage(hand, np.stack([EXTENDED, FLEXED])))
+            turning = turning if self.policy else 0.0 * turning  # from nothing there is no habit to keep
             if self.learner == "internal_model":
-                learner = InternalModelLearner(self.internal_model, loop, self.unroll, begin)
+                learner = InternalModelLearner(self.internal_model, loop, self.unroll, begin, turning)
             else:
-                learner = GradientLearner(self.gradient, loop, self.unroll, begin)
+                learner = GradientLearner(self.gradient, loop, self.unroll, begin, turning)
         return Parts(loop, learner, f"phase 2, {self.learner}")
 
 

@@ -3,7 +3,9 @@
 The distal teacher (Jordan & Rumelhart 1992, Forward models: supervised learning with a distal teacher): the error is known
 where the answers are, and carried back through the forward model to the muscles. The policy is run again over remembered
 stretches of observations; the body is not differentiated, the observations stay what they were. What else counts is in the
-same loss: effort, smoothness, and staying close to the movement that the policy made before it met the decoder.
+same loss: effort, smoothness, and the movement. For the movement the policy's habit is kept, the policy it was before it
+met the decoder: wherever the hand is, the muscles should turn the joints as the habit would, by whatever excitations; what
+no joint feels is free (the uncontrolled manifold of Scholz & Schoner 1999).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -33,9 +36,9 @@ class ObjectiveConfig:
     """Cost of the mean squared excitation (39 muscles): phase 1 spends about 0.01 of it."""
     smoothness: float = 1.0
     """Cost of the mean squared change of excitation from step to step."""
-    habit: float = 0.02
-    """Cost of the mean squared difference of the actions from those of the policy it began with: keeps the movement plausible.
-    0 where it begins from nothing."""
+    movement: float = 100.0
+    """Cost of the mean squared change of the joints' torques from the habit's, each joint's in units of what all its muscles
+    can do. Without it the labels are learned faster and the movement is lost (docs/adaptation.md)."""
     learning_rate: float = 5e-4
     """Of Adam, for the policy."""
     updates: int = 24
@@ -114,6 +117,11 @@ def optimiser(config: ObjectiveConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.max_gradient), optax.adam(config.learning_rate))
 
 
+def unit_leverage(leverage: np.ndarray) -> Array:
+    """(P, 23, 39) torques by excitations (body.leverage) in units of each joint's own: the root of the sum of its squares."""
+    return jnp.asarray(leverage / np.linalg.norm(leverage, axis=2, keepdims=True), jnp.float32)
+
+
 class Told(NamedTuple):
     """How the policy stands, () each."""
 
@@ -122,7 +130,7 @@ class Told(NamedTuple):
     effort: Array
     """Mean squared excitation of the policy's own, without exploration."""
     strayed: Array
-    """Mean squared difference of the actions from the habit's."""
+    """Mean squared change of torque, as `ObjectiveConfig.movement` weighs it."""
 
 
 def improve_policy(
@@ -133,6 +141,7 @@ def improve_policy(
     memory: Memory,
     normaliser: Normaliser,
     habit: Any,
+    leverage: Array,
     params: Any,
     state: Any,
     key: Array,
@@ -142,6 +151,7 @@ def improve_policy(
     Args:
       forward: and its `knowledge`, which stays as it is.
       habit: parameters of the policy it began with; the same network.
+      leverage: (P, 23, 39) torques by excitations at some postures, from `unit_leverage`.
       params, state: of the policy, and of `optimiser`.
 
     Returns:
@@ -164,8 +174,9 @@ def improve_policy(
         wanted = jnp.mean(optax.sigmoid_binary_cross_entropy(odds, labels[None]))
         effort = jnp.mean(excitation**2)
         jerk = jnp.mean(jnp.diff(excitation, axis=1) ** 2)
-        strayed = jnp.mean((action - jax.lax.stop_gradient(act(habit, obs))) ** 2)
-        total = wanted + config.effort * effort + config.smoothness * jerk + config.habit * strayed
+        change = excitation - to_excitation(loop.action, jax.lax.stop_gradient(act(habit, obs)))
+        strayed = jnp.mean(jnp.einsum("pjm,btm->pbtj", leverage, change) ** 2)
+        total = wanted + config.effort * effort + config.smoothness * jerk + config.movement * strayed
         return total, Told(wanted, effort, strayed)
 
     def step(now: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], Told]:

@@ -1,0 +1,152 @@
+"""How well participants use a decoder: without exploration, without pushes, on references that nobody was trained on.
+
+The same step as a live session's (participant.py), many side by side, with the decoder in JAX instead of behind LSL and its
+answer one control step old, as it is there when all goes well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from myoloop.body.model import Hand
+from myoloop.decoder import tcn
+from myoloop.decoder.weights import TcnWeights
+from myoloop.errors import MyoloopError
+from myoloop.learn.metrics import Scores, score
+from myoloop.participant import Act, ParticipantConfig, Participants
+from myoloop.task.kinematics import build_kinematics, fingertips
+from myoloop.task.reference import ReferenceConfig, held_out_seed
+from myoloop.task.tracking import FINGER_JOINTS
+from myoloop.task.trials import finger_trials
+
+
+@dataclass(frozen=True)
+class UseConfig:
+    """What is asked."""
+
+    participants: int = 16
+    """Side by side: one person, so many references."""
+    seconds: float = 30.0
+    """Length, s; the first second, in which the hand comes from rest, does not count."""
+    kind: str = "discrete"
+    """Of the references: discrete or continuous."""
+    reference: int = 200
+    """Number of the held-out reference seed."""
+    noise: int = 0
+    """Seed of discharges and noise."""
+    told: bool = True
+    """Whether the participants perceive the decoder's answers; else they work blindly (open loop)."""
+
+
+class Use(NamedTuple):
+    """How it went."""
+
+    scores: Scores
+    """Of the answers against what was asked at the steps' ends."""
+    effort: float
+    """Mean squared excitation of the 39 muscles."""
+    joint_error_deg: float
+    """Mean absolute error of the finger joints against the gesture asked for, degrees: what the movement lost."""
+    keypoint_error_mm: float
+    """Mean distance of the fingertips from where the gesture has them, millimetres."""
+    trials: dict[str, Any]
+    """task.trials.finger_trials, over all participants."""
+    excitation: np.ndarray
+    """(steps, B, 39)"""
+    odds: np.ndarray
+    """(steps, B, 5) log-odds answered."""
+    labels: np.ndarray
+    """(steps, B, 5)"""
+
+    def figures(self) -> dict[str, Any]:
+        """What a JSON file keeps."""
+        return {
+            "accuracy": round(self.scores.accuracy, 4),
+            "accuracy_per_finger": [round(x, 4) for x in self.scores.accuracy_per_finger],
+            "settled_accuracy": round(self.scores.settled_accuracy, 4),
+            "loss": round(self.scores.loss, 4),
+            "effort": round(self.effort, 5),
+            "joint_error_deg": round(self.joint_error_deg, 2),
+            "keypoint_error_mm": round(self.keypoint_error_mm, 2),
+            "trials": self.trials,
+        }
+
+
+def use(
+    participant: ParticipantConfig,
+    decoder: TcnWeights,
+    config: UseConfig,
+    conditions: dict[str, float] | None = None,
+    on_second: Callable[[float], None] = lambda seconds: None,
+) -> Use:
+    """Participants follow references while the decoder answers.
+
+    Args:
+      participant: who; its reference is replaced by the test's.
+      decoder: for the participant's armband.
+      conditions: circumstances from the start on, by name (`Participants.set_condition`).
+
+    Raises:
+      MyoloopError: a decoder for another armband.
+    """
+    band, network = participant.armband, decoder.config
+    if (network.channels, network.rate_hz) != (band.channels, band.rate_hz):
+        raise MyoloopError(
+            f"the decoder reads {network.channels} channels at {network.rate_hz:g} Hz; armband '{band.name}' gives "
+            f"{band.channels} at {band.rate_hz:g} Hz: use the armband that it was trained for."
+        )
+    reference = ReferenceConfig(config.kind, "permuted", held_out_seed(config.reference), "held_out")
+    people = Participants(dataclasses.replace(participant, reference=reference), config.participants)
+    for name, strength in (conditions or {}).items():
+        people.set_condition(name, strength)
+    people.reset(np.arange(config.participants) + 1000 * config.noise)
+    hz = participant.control_hz
+    answer = jax.jit(tcn.logits, static_argnums=0)
+    state, acts, reached, answers = tcn.init_state(network, config.participants), [], [], []
+    for step in range(round(config.seconds * hz) + 1):
+        act = people.act()
+        acts.append(act)
+        odds, state = answer(network, decoder.params, state, act.chunk)
+        answers.append(np.asarray(odds[:, -1]))
+        if config.told:
+            people.perceive(1.0 / (1.0 + np.exp(-answers[-1])))
+        reached.append(people.move().qpos)
+        if (step + 1) % round(hz) == 0:
+            on_second(1.0)
+    return _judge(people.hand, acts, np.stack(reached), np.stack(answers), hz)
+
+
+def _judge(hand: Hand, acts: list[Act], reached: np.ndarray, odds: np.ndarray, hz: float) -> Use:
+    """Answers and bodies at the end of a step against what was asked for at the beginning of the next."""
+    skip = round(hz)
+    odds, reached = odds[skip:-1], reached[skip:-1]
+    labels = np.stack([act.target for act in acts[skip + 1 :]])
+    wanted = np.stack([act.wanted for act in acts[skip + 1 :]])
+    excitation = np.stack([act.excitation for act in acts[skip:-1]])
+    kinematics = build_kinematics(hand)
+    apart = np.asarray(fingertips(kinematics, reached.reshape(-1, 23).astype(np.float32))) - np.asarray(
+        fingertips(kinematics, wanted.reshape(-1, 23))
+    )
+    right = (odds > 0) == (labels > 0.5)
+    # one participant after the other, each finger's last trial of one and first of the next kept apart by the change of column
+    trials = finger_trials(
+        np.concatenate(list(np.swapaxes(labels, 0, 1)), axis=1),
+        np.concatenate(list(np.swapaxes(right, 0, 1)), axis=1),
+        1.0 / hz,
+    )
+    return Use(
+        scores=score(np.swapaxes(odds, 0, 1), np.swapaxes(labels, 0, 1), 1e3 / hz),
+        effort=float(np.mean(excitation**2)),
+        joint_error_deg=float(np.degrees(np.abs(reached - wanted)[..., list(FINGER_JOINTS)].mean())),
+        keypoint_error_mm=float(1e3 * np.linalg.norm(apart, axis=-1).mean()),
+        trials=trials,
+        excitation=excitation,
+        odds=odds,
+        labels=labels,
+    )
