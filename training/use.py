@@ -25,6 +25,7 @@ from myoloop.decoder.weights import load_tcn
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.closed_loop import UseConfig, use
+from myoloop.learn.policy_card import publish_adapted
 from myoloop.participant import ParticipantConfig
 
 
@@ -44,6 +45,9 @@ class UseRun:
     """Also without perceiving the answers."""
     out: Path | None = None
     """File for the JSON as well."""
+    publish: Path | None = None
+    """Folder to copy the last policy's run to, with these figures and a model card, ready to ship; the first is the one that
+    it began with."""
     config: Annotated[UseConfig, tyro.conf.arg(name="")] = field(default_factory=UseConfig)
 
 
@@ -81,6 +85,9 @@ def main(run: UseRun) -> dict:
     found["about"] = {"decoder": decoder.name, "person": run.person, "test": run.config.__dict__}
     if run.out:
         write_atomically(run.out, (json.dumps(found, indent=1) + "\n").encode())
+    if run.publish:
+        before, after = next(iter(named)), list(named)[-1]
+        publish_adapted(Path(named[after]).parent, found, before, after, run.publish)
     return found
 
 

@@ -20,16 +20,81 @@ def publish(run: Path, evaluated: dict[str, Any], picture: bytes, folder: Path) 
     Raises:
       MyoloopError: the run lacks a file.
     """
-    missing = [name for name in NEEDED if not (run / name).is_file()]
-    if missing:
-        raise MyoloopError(
-            f"{run}: no {', '.join(missing)}: --policy must be inside a run folder of training/phase1.py."
-        )
-    for name in NEEDED:
-        write_atomically(folder / name, (run / name).read_bytes())
+    _copy(run, folder)
     write_atomically(folder / "evaluation.json", (json.dumps(evaluated, indent=1) + "\n").encode())
     write_atomically(folder / "evaluation.png", picture)
     write_atomically(folder / "README.md", card(run, evaluated).encode())
+
+
+def publish_adapted(run: Path, used: dict[str, Any], before: str, after: str, folder: Path) -> None:
+    """The same for a policy that learned to use a decoder.
+
+    Args:
+      run: folder of training/phase2.py.
+      used: what training/use.py found.
+      before, after: names in it of the policy it began with, and of this one.
+
+    Raises:
+      MyoloopError: the run lacks a file.
+    """
+    _copy(run, folder)
+    write_atomically(folder / "use.json", (json.dumps(used, indent=1) + "\n").encode())
+    write_atomically(folder / "README.md", adapted_card(run, used, before, after).encode())
+
+
+def adapted_card(run: Path, used: dict[str, Any], before: str, after: str) -> str:
+    """The model card, Markdown."""
+    loaded = load_policy(run / "policy.safetensors")
+    about, config = loaded.about, loaded.about["config"]
+    steps, minutes, test = about["steps"], about["seconds"] / 60, used["about"]["test"]
+    lines = []
+    for name, entry in ((before, "before"), (after, "after")):
+        for way, figures in used[name].items():
+            lines.append(
+                f"| {entry}, {way} loop | {100 * figures['accuracy']:.1f} | {100 * figures['settled_accuracy']:.1f} | "
+                f"{figures['effort']:.4f} | {figures['joint_error_deg']:.1f} | {figures['keypoint_error_mm']:.1f} |"
+            )
+    fingers = ", ".join(f"{100 * x:.1f}" for x in used[after]["closed"]["accuracy_per_finger"])
+    facts = {
+        "learner": config["learner"],
+        "trained for": f"{steps / 1e6:.2f} M control steps of 20 ms ({steps * 0.02 / 3600:.1f} h of participant time)",
+        "with": f"{config['environments']} participants, engine {config['engine']}, {minutes:.0f} min of computing",
+        "began with": config["policy"] or "nothing",
+        "decoder": f"{config['decoder']}, frozen; armband {config['armband']}, person {config['person']}",
+        "told besides": ", ".join(config["cues"]) or "nothing",
+        "seed": config["seed"],
+        "made by": ", ".join(f"{k} {v}" for k, v in loaded.made_by.items()),
+    }
+    return f"""# Policy: phase 2
+
+Drives MyoHand's 39 muscles so that a decoder understands what the fingers are asked for: the policy of phase 1, after
+it learned to use this decoder, which stayed as it was. Use both together: this as `participant.policy`, and its
+`decoder.onnx`.
+
+| | right (%) | right, settled (%) | effort | finger joints (deg) | fingertips (mm) |
+|---|---|---|---|---|---|
+{chr(10).join(lines)}
+
+Held-out references, {test["participants"]} of kind {test["kind"]}, {test["seconds"]:g} s each (the first second does not
+count), no exploration. Right: mean over fingers and control steps; settled: without the 0.4 s after each change. Thumb to
+little, after, in closed loop: {fingers} %. Joints and fingertips: off the gesture that the labels stand for.
+
+| | |
+|---|---|
+{chr(10).join(f"| {name} | {fact} |" for name, fact in facts.items())}
+
+All settings: [config.json](config.json).
+
+![curves](curves.png)
+"""
+
+
+def _copy(run: Path, folder: Path) -> None:
+    missing = [name for name in NEEDED if not (run / name).is_file()]
+    if missing:
+        raise MyoloopError(f"{run}: no {', '.join(missing)}: the policy must be inside a run folder of training/.")
+    for name in NEEDED:
+        write_atomically(folder / name, (run / name).read_bytes())
 
 
 def card(run: Path, evaluated: dict[str, Any]) -> str:

@@ -32,11 +32,11 @@ Forward = Callable[[Any, Array], Array]
 class ObjectiveConfig:
     """What is wanted of the policy, in nats of the decoder's cross-entropy a finger."""
 
-    effort: float = 2.0
+    effort: float = 4.0
     """Cost of the mean squared excitation (39 muscles): phase 1 spends about 0.01 of it."""
     smoothness: float = 1.0
     """Cost of the mean squared change of excitation from step to step."""
-    movement: float = 100.0
+    movement: float = 30.0
     """Cost of the mean squared change of the joints' torques from the habit's, each joint's in units of what all its muscles
     can do. Without it the labels are learned faster and the movement is lost (docs/adaptation.md)."""
     learning_rate: float = 5e-4
