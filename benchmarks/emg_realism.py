@@ -28,6 +28,7 @@ from myoloop.emg.config import EmgConfig
 from myoloop.emg.motor_units import build_pool, rates
 from myoloop.emg.synthesis import EmgParams, build_emg, discharges, healthy, init_emg, synthesise
 from myoloop.participant import ParticipantConfig, Participants
+from myoloop.policy import BASELINE
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -196,7 +197,9 @@ def myo_rows(folder: Path, config: EmgConfig) -> tuple[list[Row], str]:
     band = armband("myo8")
     params = build_emg(band, config)
     quiet, tense = (loudness([record(params, tone, 8.0)[0]]) for tone in (0.0, TONE))
-    people = Participants(ParticipantConfig(armband=band), participants=8)  # gestures of their policy
+    people = Participants(
+        ParticipantConfig(armband=band, policy=BASELINE), participants=8
+    )  # it presses held gestures on
     drive = []
     for _ in range(round(10 * people.config.control_hz)):
         drive.append(people.act().excitation)

@@ -18,16 +18,19 @@ from dataclasses import dataclass
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before libraries count cores and start threads
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from myoloop.assets import find_file
+from myoloop.body.engine import in_float32
 from myoloop.emg.synthesis import init_emg, synthesise
 from myoloop.participant import ParticipantConfig, Participants
-from myoloop.policy.baseline import baseline_excitation, make_baseline
-from myoloop.task.reference import make_reference, motion
+from myoloop.policy.learned import excitation, load_policy
+from myoloop.task.reference import joint_angles, make_reference
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,16 @@ def stages(steps: int) -> dict[str, float]:
     body = people.move()
     decide = jax.jit(_policy)
     reference = make_reference(people.config.reference)
-    controller = make_baseline(people.hand, people.config.baseline)
+    mind = load_policy(find_file(people.config.policy, kind="policy")).policy
     emg_state = init_emg(people.emg_params, [0])
-    excitation = np.full((1, 39), 0.1, np.float32)
+    drive = np.full((1, 39), 0.1, np.float32)
 
     def policy() -> None:
-        jax.block_until_ready(decide(reference, controller, body, np.float32(people.time)))
+        jax.block_until_ready(decide(mind, reference, in_float32(body), np.float32(people.time)))
 
     def emg() -> None:
         nonlocal emg_state
-        out, emg_state = synthesise(people.emg_params, emg_state, excitation, people.samples)
+        out, emg_state = synthesise(people.emg_params, emg_state, drive, people.samples)
         np.asarray(out.chunk)
 
     def whole() -> None:
@@ -84,9 +87,9 @@ def stages(steps: int) -> dict[str, float]:
     return {name: round(value, 3) for name, value in measured.items()}
 
 
-def _policy(reference, controller, body, now):  # type: ignore[no-untyped-def]
-    wanted = motion(reference, now)
-    return baseline_excitation(controller, body, wanted.qpos, wanted.qvel)
+def _policy(mind, reference, body, now):  # type: ignore[no-untyped-def]
+    wanted = jnp.stack([joint_angles(reference, now + ahead) for ahead in mind.look_ahead_s])
+    return excitation(mind, body, wanted, mind.start(1))[0]
 
 
 def step_ms(participants: int, steps: int) -> float:

@@ -125,7 +125,8 @@ Drives MyoHand's 39 muscles so that the fingers follow a reference, by feedback;
 Held-out references, {test["participants"]} of each kind, {test["seconds"]:g} s each (the first second does not count): mean
 absolute error of the 20 finger joints; mean distance of the fingertips from the reference, in the frame of the carpus; mean
 squared excitation. Recovery: median over {test["pushes"]} pushes of {test["push_n"]:g} N for {1e3 * test["push_s"]:g} ms on
-one fingertip, until its error is again within 1.5 x the usual one. The mean posture is a hand that does not move.
+one fingertip, until its error is again within 1.5 x the usual one - its own: a controller that is always far off has recovered
+at once. The mean posture is a hand that does not move.
 
 | reference | finger joints (deg) | fingertips (mm) | effort |
 |---|---|---|---|
