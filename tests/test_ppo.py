@@ -50,7 +50,7 @@ def _rollout(policy, learned, key, carry):
     actions, logs, memory = [], [], carry
     for t in range(T):
         dist, memory, _ = policy.apply(learned.params["policy"], normalise(learned.normaliser, obs[t]), memory)
-        actions.append(sample(dist, jax.random.fold_in(key, t)))
+        actions.append(sample(dist, jax.random.normal(jax.random.fold_in(key, t), dist.mean.shape)))
         logs.append(log_prob(dist, actions[-1]))
     action = jnp.stack(actions)
     reward = -((action - wanted(obs[:T])) ** 2) / A  # by parts: each is one action's

@@ -27,7 +27,7 @@ from myoloop.decoder import tcn
 from myoloop.emg.synthesis import EmgParams, EmgState, init_emg, synthesise
 from myoloop.learn.ppo import Rollout
 from myoloop.policy.actions import ActionConfig, to_excitation
-from myoloop.policy.networks import NetworkConfig, Policy, log_prob, make_policy, seeded
+from myoloop.policy.networks import NetworkConfig, Policy, log_prob, make_policy, sample, seeded
 from myoloop.policy.normaliser import Normaliser, normalise
 from myoloop.policy.observation import observation, observation_layout, told
 from myoloop.task.tracking import (
@@ -192,7 +192,7 @@ def decide(
     noise = loop.persistence * state.noise + (1.0 - loop.persistence**2) ** 0.5 * jax.random.normal(
         draw, dist.mean.shape
     )
-    action = dist.mean + jnp.exp(dist.log_std) * noise
+    action = sample(dist, noise)
     excitation = to_excitation(loop.action, action)
     emg_state, decoder, odds, emg_uv = state.emg, state.decoder, state.odds, jnp.zeros(obs.shape[0])
     if loop.emg is not None and state.emg is not None:

@@ -65,9 +65,9 @@ class Policy(NamedTuple):
     """Nothing is carried: observations may come with any leading axes."""
 
 
-def sample(dist: Gaussian, key: Array) -> Array:
-    """An action for every mean."""
-    return dist.mean + jnp.exp(dist.log_std) * jax.random.normal(key, dist.mean.shape)
+def sample(dist: Gaussian, noise: Array) -> Array:
+    """An action for every mean; noise: standard normal, of the means' shape."""
+    return dist.mean + jnp.exp(dist.log_std) * noise
 
 
 def log_prob(dist: Gaussian, action: Array) -> Array:
