@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from myoloop.body.model import load_hand
 from myoloop.body.names import FOREARM_MUSCLES
 from myoloop.decoder import tcn
 from myoloop.decoder.weights import save_tcn
@@ -171,6 +172,26 @@ def test_a_run_goes_on_bit_for_bit_with_every_learner(decoder, learner, tmp_path
     assert policy.cues == ("target", "prediction") and policy.name.startswith(f"phase 2, {learner}")
 
 
+def test_the_armband_may_sit_otherwise_and_lose_contact(decoder):
+    """The same seeds: only the electrodes have changed."""
+    config = _small(
+        decoder, "internal_model", conditions={f"lost_contact:{BAND.channel_labels[2]}": 1.0}, rotation_deg=20.0
+    )
+    loop = config.build(load_hand(), 0.02).loop
+    good = _small(decoder, "internal_model").build(load_hand(), 0.02).loop
+    chunks = []
+    for each in (loop, good):
+        drive = np.full((2, 39), 0.1, np.float32)
+        out, _ = synthesise(each.emg, init_emg(each.emg, [0, 1]), drive, 200, each.circumstances)
+        chunks.append(np.asarray(out.chunk)[:, 50:].std(axis=(0, 1)))
+    assert good.circumstances is None
+    np.testing.assert_array_equal(
+        np.asarray(loop.circumstances.contact) == 0, np.arange(8)[None] == np.array([[2], [2]])
+    )
+    others = np.delete(np.arange(BAND.channels), 2)
+    assert (np.abs(chunks[0][others] / chunks[1][others] - 1) > 0.02).sum() >= 4
+
+
 def test_settings_that_do_not_fit_together_are_refused(decoder):
     config = _small(decoder, "internal_model")
     for change, message in (
@@ -179,6 +200,9 @@ def test_settings_that_do_not_fit_together_are_refused(decoder):
         ({"network": NetworkConfig((16,), recurrent=4)}, "improves feed-forward policies"),
         ({"cues": ("target", "applause")}, "applause"),
         ({"decoder": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"conditions": {"fatige": 1.0}}, "fatigue"),
+        ({"conditions": {"essential_tremor": 1.0}}, "does not belong to the recording"),
+        ({"conditions": {"fatigue": 1.0}, "learner": "gradient"}, "expects a good recording"),
     ):
         with pytest.raises(MyoloopError, match=message):
             Trainer(dataclasses.replace(config, **change))

@@ -25,6 +25,7 @@ from myoloop.decoder.weights import load_tcn
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.closed_loop import UseConfig, use
+from myoloop.learn.phase2 import worn
 from myoloop.learn.policy_card import publish_adapted
 from myoloop.participant import ParticipantConfig
 
@@ -41,6 +42,10 @@ class UseRun:
     """Armband preset that it was trained for."""
     person: int = 0
     """Seed of the participant's anatomy."""
+    rotation_deg: float = 0.0
+    """Degrees around the forearm by which the armband is worn otherwise than when the decoder was trained."""
+    conditions: dict[str, float] = field(default_factory=dict)
+    """Circumstances of the recording, strengths 0 to 1 by name."""
     open_loop: bool = True
     """Also without perceiving the answers."""
     out: Path | None = None
@@ -53,7 +58,7 @@ class UseRun:
 
 def main(run: UseRun) -> dict:
     """Everybody does the same test; returns what the last line says."""
-    console, band = Console(stderr=True), armband(run.armband)
+    console, band = Console(stderr=True), worn(armband(run.armband), run.rotation_deg)
     decoder = load_tcn(find_file(run.decoder, kind="decoder"))
     named = {}
     for entry in run.policies:
@@ -72,7 +77,7 @@ def main(run: UseRun) -> dict:
             for way, told in ways.items():
                 bar.update(task, description=f"{name}, {way} loop")
                 config = UseConfig(**{**run.config.__dict__, "told": told})
-                figures = use(who, decoder, config, on_second=lambda s: bar.advance(task, s)).figures()
+                figures = use(who, decoder, config, run.conditions, lambda s: bar.advance(task, s)).figures()
                 found.setdefault(name, {})[way] = figures
                 reached = figures["trials"]
                 after = reached["time_to_reach_s"]
@@ -83,6 +88,7 @@ def main(run: UseRun) -> dict:
                 )  # fmt: skip
     console.print(table)
     found["about"] = {"decoder": decoder.name, "person": run.person, "test": run.config.__dict__}
+    found["about"] |= {"rotation_deg": run.rotation_deg, "conditions": run.conditions}
     if run.out:
         write_atomically(run.out, (json.dumps(found, indent=1) + "\n").encode())
     if run.publish:

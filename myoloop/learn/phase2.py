@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,8 +12,11 @@ from myoloop.body.leverage import leverage
 from myoloop.body.model import Hand
 from myoloop.decoder.weights import TcnWeights, load_tcn
 from myoloop.emg.armband import Armband, armband
+from myoloop.emg.circumstances import Circumstances
+from myoloop.emg.condition_names import DRIVE, MOVING, PERSON, check_conditions
+from myoloop.emg.conditions import no_disorder, set_condition
 from myoloop.emg.config import EmgConfig
-from myoloop.emg.synthesis import build_emg
+from myoloop.emg.synthesis import EmgParams, build_emg, healthy
 from myoloop.errors import MyoloopError, unknown_name
 from myoloop.learn.gradient import GradientConfig, GradientLearner
 from myoloop.learn.internal_model import InternalModelConfig, InternalModelLearner
@@ -64,6 +67,11 @@ class Phase2Config:
     """Armband preset."""
     person: int = 0
     """Seed of the participant's anatomy."""
+    rotation_deg: float = 0.0
+    """Degrees around the forearm by which the armband is now worn otherwise than when the decoder was trained."""
+    conditions: dict[str, float] = field(default_factory=dict)
+    """What is wrong with the recording, strengths 0 to 1 by name: fatigue, mains_hum, motion_artefact, ecg, or
+    lost_contact:<channel label>."""
     cues: tuple[str, ...] = CUES
     """What the policy is told besides: target (the labels asked for), prediction (the decoder's last answer)."""
     persistence: float = 0.8
@@ -101,6 +109,7 @@ class Phase2Config:
         samples = round(band.rate_hz * control_dt)
         decoder = load_tcn(find_file(self.decoder, kind="decoder"))
         _check(decoder, band, samples, self.decoder)
+        emg = build_emg(worn(band, self.rotation_deg), EmgConfig(seed=self.person))
         network, action, begin = self.network, self.action, None
         if self.policy:
             old = load_policy(find_file(self.policy, kind="policy")).policy
@@ -112,12 +121,13 @@ class Phase2Config:
             network, action, begin = old.network, old.action, with_cues(old, self.cues)
         loop = Loop(
             task=make_tracking(hand, self.task, self.environments, control_dt),
-            emg=build_emg(band, EmgConfig(seed=self.person)),
+            emg=emg,
             network=network,
             action=action,
             samples=samples,
             interface=Interface(decoder.params, decoder.config, self.worth),
             cues=self.cues,
+            circumstances=_circumstances(self.conditions, band, emg, self.environments),
             persistence=0.0 if self.learner == "ppo" else self.persistence,
         )
         learner: Learner
@@ -132,11 +142,34 @@ class Phase2Config:
                 )
             turning = unit_leverage(leverage(hand, np.stack([EXTENDED, FLEXED])))
             turning = turning if self.policy else 0.0 * turning  # from nothing there is no habit to keep
+            if self.learner == "gradient" and self.conditions:
+                raise MyoloopError(f"learner 'gradient' expects a good recording; found conditions {self.conditions}.")
             if self.learner == "internal_model":
                 learner = InternalModelLearner(self.internal_model, loop, self.unroll, begin, turning)
             else:
                 learner = GradientLearner(self.gradient, loop, self.unroll, begin, turning)
         return Parts(loop, learner, f"phase 2, {self.learner}")
+
+
+def worn(band: Armband, rotation_deg: float) -> Armband:
+    """The armband put on turned by so many degrees."""
+    return replace(band, first_angle_deg=band.first_angle_deg + rotation_deg)
+
+
+def _circumstances(conditions: dict[str, float], band: Armband, emg: EmgParams, batch: int) -> Circumstances | None:
+    """Everybody's; None where there are no conditions."""
+    if not conditions:
+        return None
+    check_conditions(conditions, band.channel_labels, where="conditions")
+    now, disorder = healthy(emg, batch), no_disorder(batch)
+    for name, strength in conditions.items():
+        if name in (*PERSON, *DRIVE, *MOVING):
+            raise MyoloopError(
+                f"conditions: {name} does not belong to the recording: phase 2 knows fatigue, mains_hum, motion_artefact, ecg, "
+                "lost_contact:<channel label>, and --rotation-deg."
+            )
+        now, disorder = set_condition(band, now, disorder, name, strength)
+    return now
 
 
 def _check(decoder: TcnWeights, band: Armband, samples: int, path: str) -> None:

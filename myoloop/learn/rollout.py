@@ -24,6 +24,7 @@ from myoloop.body.engine import Engine, Posture, in_float32
 from myoloop.body.mjx_physics import MjxPhysics
 from myoloop.body.names import FINGERS, FOREARM_MUSCLES, MUSCLES
 from myoloop.decoder import tcn
+from myoloop.emg.circumstances import Circumstances
 from myoloop.emg.synthesis import EmgParams, EmgState, init_emg, synthesise
 from myoloop.learn.ppo import Rollout
 from myoloop.policy.actions import ActionConfig, to_excitation
@@ -73,6 +74,8 @@ class Loop:
     """None: nobody reads the EMG, as in phase 1."""
     cues: tuple[str, ...] = struct.field(pytree_node=False, default=())
     """What the policy is told besides, of policy.observation.CUES."""
+    circumstances: Circumstances | None = None
+    """Of the recording; None: good ones."""
     persistence: float = struct.field(pytree_node=False, default=0.0)
     """Correlation of the exploration from step to step; PPO's must be 0."""
 
@@ -196,7 +199,7 @@ def decide(
     excitation = to_excitation(loop.action, action)
     emg_state, decoder, odds, emg_uv = state.emg, state.decoder, state.odds, jnp.zeros(obs.shape[0])
     if loop.emg is not None and state.emg is not None:
-        out, emg_state = synthesise(loop.emg, state.emg, excitation, loop.samples)
+        out, emg_state = synthesise(loop.emg, state.emg, excitation, loop.samples, loop.circumstances)
         emg_uv = jnp.sqrt(jnp.mean(out.chunk**2, axis=(1, 2)))
         if loop.interface is not None and decoder is not None:
             answers, decoder = tcn.logits(loop.interface.network, loop.interface.params, decoder, out.chunk)
