@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from dataset_samples import QUICK, write_dataset
 
+from myoloop.assets import POLICY
 from myoloop.errors import MyoloopError
 from myoloop.learn.dataset import check_apart, load_dataset, splits
 from myoloop.learn.dataset_file import FILE_ATTRIBUTES, LAYOUT, LAYOUT_VERSION, RECORDING_ATTRIBUTES, ShardWriter
@@ -281,7 +282,7 @@ def test_an_error_while_recording_leaves_no_file(tmp_path: Path) -> None:
 
 def test_info_tells_what_is_inside(whole: Path) -> None:
     said = describe(whole)
-    for part in ("8 of 8 shards", "myo8: 8 channels at 200 Hz", "driven by baseline", "made by myoloop 0"):
+    for part in ("8 of 8 shards", "myo8: 8 channels at 200 Hz", f"driven by {POLICY}", "made by myoloop 0"):
         assert part in said
     rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line}
     assert rows["training"] == ["8", "4", "4", "0.5"] and rows["test_same_people"] == ["4", "4", "2", "0.3"]

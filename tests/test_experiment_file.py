@@ -152,7 +152,9 @@ def test_overrides_replace_what_the_file_says(tmp_path: Path) -> None:
 
 
 def test_saved_experiment_reads_back_the_same(tmp_path: Path) -> None:
-    experiment = Experiment.model_validate({"seed": 7, "participant": {"reference": {"kind": "continuous"}}})
+    experiment = Experiment.model_validate(
+        {"seed": 7, "participant": {"policy": "baseline", "reference": {"kind": "continuous"}}}
+    )
     save_experiment(experiment, tmp_path / "config.yaml")
     assert load_experiment(tmp_path / "config.yaml") == experiment
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["participant"]["control_hz"] == 50

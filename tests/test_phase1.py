@@ -19,7 +19,7 @@ from myoloop.errors import MyoloopError
 from myoloop.learn.phase1 import Phase1Config
 from myoloop.learn.ppo import PpoConfig
 from myoloop.learn.rollout import DeviceCollector, HostCollector, Loop, init_loop
-from myoloop.learn.trainer import Trainer, from_json
+from myoloop.learn.trainer import VERSION, Trainer, from_json
 from myoloop.policy import learned as policies
 from myoloop.policy.actions import ActionConfig, to_excitation
 from myoloop.policy.learned import load_policy, save_policy
@@ -75,13 +75,13 @@ def test_a_killed_run_resumes_and_one_asked_to_stop_leaves_a_checkpoint_of_its_l
     killed = _begun([*command, *SMALL_ARGS, "--steps", "320000", "--save-every-s", "0"], run / "curves.csv")
     killed.kill()
     killed.wait()
-    saved = checkpoint.load(run / "state.safetensors", kind="phase1_state").config["steps"]
+    saved = checkpoint.load(run / "state.safetensors", kind="phase1_state", version=VERSION).config["steps"]
     resumed = _begun([*command, "--resume", "--steps", "320000", "--save-every-s", "0"], run / "curves.csv", saved)
     resumed.terminate()
     out, _ = resumed.communicate(timeout=120)
     assert resumed.returncode == 0
     told = json.loads(out.splitlines()[-1])
-    kept = checkpoint.load(run / "state.safetensors", kind="phase1_state").config["steps"]
+    kept = checkpoint.load(run / "state.safetensors", kind="phase1_state", version=VERSION).config["steps"]
     assert told["steps"] == kept > saved and told["steps_per_s"] > 0
     assert (run / "curves.png").stat().st_size > 10_000
     last = (run / "curves.csv").read_text().splitlines()[-1]
@@ -232,8 +232,8 @@ def test_a_policy_decides_the_same_after_loading(whole, policy_file):
 def test_a_policy_for_another_observation_is_refused(whole, policy_file, monkeypatch):
     real = policies.observation_layout
 
-    def other(look_ahead_s):
-        layout = real(look_ahead_s)
+    def other(look_ahead_s, cues=()):
+        layout = real(look_ahead_s, cues)
         return layout._replace(names=("muscle_length", *layout.names[1:]))
 
     monkeypatch.setattr(policies, "observation_layout", other)
