@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ STREAM_TYPES = {
     "prediction": "Control",
 }
 """LSL stream type of each of a participant's streams, by the suffix of its name."""
+FLUSH_S = 0.3
+"""s that listeners are given before a stream closes: liblsl sends in threads of its own, and drops what they have not sent (one
+chunk was lost so on a busy machine)."""
 
 
 def stream_name(participant: str, stream: str) -> str:
@@ -122,7 +126,9 @@ class ParticipantOutlets:
         self._open["events"] = outlet("events", ("event",), "text", 0.0, channel_format=pylsl.cf_string)
 
     def close(self) -> None:
-        """Takes the streams off the network; nothing may be pushed afterwards."""
+        """Takes the streams off the network, after what was pushed last has been sent; nothing may be pushed afterwards."""
+        if any(outlet.have_consumers() for outlet in self._open.values()):
+            time.sleep(FLUSH_S)
         self._open.clear()  # liblsl closes an outlet when its last handle goes
 
     def emg(self, chunk: np.ndarray, newest: float) -> None:
