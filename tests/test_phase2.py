@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from myoloop.body.engine import Posture
 from myoloop.body.model import load_hand
 from myoloop.body.names import FOREARM_MUSCLES
 from myoloop.decoder import tcn
@@ -17,15 +18,17 @@ from myoloop.emg.synthesis import build_emg, init_emg, synthesise
 from myoloop.errors import MyoloopError
 from myoloop.learn.expected_power import power, tabulate
 from myoloop.learn.gradient import GradientConfig
-from myoloop.learn.internal_model import ForwardConfig, InternalModelConfig, divergence
+from myoloop.learn.internal_model import ForwardConfig, InternalModelConfig, InternalModelLearner, divergence
 from myoloop.learn.phase2 import Phase2Config
-from myoloop.learn.ppo import PpoConfig
-from myoloop.learn.rollout import Experience, Rollout
+from myoloop.learn.ppo import PpoConfig, Rollout
+from myoloop.learn.rollout import Experience, Interface, Loop, decide, init_loop, judged
 from myoloop.learn.through_forward import ObjectiveConfig, empty_memory, improve_policy, optimiser, remember
 from myoloop.learn.trainer import Trainer
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.networks import NetworkConfig, make_policy
 from myoloop.policy.normaliser import init_normaliser
+from myoloop.policy.observation import observation_layout
+from myoloop.task.tracking import TrackingConfig, asked_labels, make_tracking
 
 BAND = armband("myo8")
 NETWORK = tcn.TcnConfig(channels=BAND.channels, rate_hz=BAND.rate_hz, spatial_filters=8, temporal_filters=2, hidden=8)
@@ -147,6 +150,64 @@ def test_the_divergence_of_answers_is_zero_where_they_agree_and_that_of_the_text
     p, q = 1 / (1 + np.exp(-2.0)), 0.5
     textbook = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
     np.testing.assert_allclose(divergence(jnp.array(0.0), jnp.array(2.0)), textbook, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def bare(decoder):
+    """A loop without EMG: what a step is worth with a decoder, and how it explores, can be seen alone."""
+    hand = load_hand()
+    task = make_tracking(hand, TrackingConfig(), 3)
+    loop = Loop(task, None, NetworkConfig((8,)), ActionConfig(), persistence=0.9)
+    state = init_loop(loop, jax.random.key(0), 0.0)
+    body = Posture(np.zeros((3, 23)), np.zeros((3, 23)), np.zeros((3, 39)), np.zeros(3), np.array([False, False, True]))
+    return loop, loop.replace(interface=Interface(decoder[1], NETWORK, worth=2.0)), state, body
+
+
+def test_right_answers_are_paid_to_the_forearm_and_nobody_is_paid_whose_body_diverged(bare):
+    plain, loop, state, body = bare
+    asked = asked_labels(loop.task, state.task, loop.task.control_dt)
+    quiet = jnp.zeros((3, 39))
+    sure, mixed = 8.0 * (2 * asked - 1), jnp.zeros((3, 5))
+    for odds, worth in ((sure, 2.0), (-sure, 0.0), (mixed, 1.0)):
+        _, reward, _ = judged(loop, state._replace(odds=odds), body, quiet)
+        np.testing.assert_allclose(reward[:, -1], [worth, worth, 0.0], atol=2e-3)
+    _, without, _ = judged(plain, state, body, quiet)
+    np.testing.assert_allclose(reward[:, :-1], without, atol=1e-6)
+    np.testing.assert_array_equal(loop.credit[-1], np.arange(39) < 26)
+    np.testing.assert_array_equal(loop.credit[:-1], plain.credit)
+
+
+def test_exploration_persists_as_configured_and_keeps_its_size(bare):
+    loop, _, state, body = bare
+    params, normaliser = loop.policy.init(jax.random.key(0)), init_normaliser(154)
+    step = jax.jit(lambda state: decide(loop, params, normaliser, state, body)[0])
+    noise = []
+    for _ in range(400):
+        state = step(state)
+        noise.append(np.asarray(state.noise).ravel())
+    late = np.stack(noise[50:])
+    assert late.std() == pytest.approx(1.0, abs=0.08)
+    assert np.mean(late[1:] * late[:-1]) / late.var() == pytest.approx(0.9, abs=0.03)
+
+
+def test_the_internal_model_learns_what_the_decoder_answers():
+    """The answers depend on what two muscles did up to three steps ago."""
+    policy = make_policy(NetworkConfig((8,)), observation_layout((0.02,)).size, 39)
+    task = SimpleNamespace(participants=16, config=SimpleNamespace(look_ahead_s=(0.02,)))
+    loop = SimpleNamespace(task=task, cues=(), policy=policy, action=ActionConfig())
+    forward = ForwardConfig(
+        history=4, hidden=(32,), members=2, updates=300, stretches=16, remembered=1, learning_rate=3e-3
+    )
+    learner = InternalModelLearner(InternalModelConfig(forward), loop, 20, None, jnp.zeros((1, 23, 39)))
+    start = learner.start(jax.random.key(0))
+    excitation = jax.random.uniform(jax.random.key(1), (16, 23, 39))
+    odds = 4.0 * (excitation[:, 3:, :5] - excitation[:, :-3, 5:10])
+    memory = start.memory._replace(excitation=excitation, odds=odds, filled=jnp.int32(1))
+    answers = learner._forward(start.params["model"], excitation)
+    before = float(divergence(answers, odds[None]).mean())
+    model, _ = jax.jit(learner._fitted)(start, memory, jax.random.key(2))
+    after = float(divergence(learner._forward(model, excitation), odds[None]).mean())
+    assert after < 0.15 * before
 
 
 @pytest.mark.parametrize("learner", ["internal_model", "gradient", "ppo"])
