@@ -29,6 +29,7 @@ REQUIRES = [
     "pyyaml>=6,<7",
     "rich>=14,<16",
     "safetensors>=0.5,<1",
+    "scikit-learn>=1.6,<2",
     "scipy>=1.15,<2",
     "tyro>=1.0,<2",
 ]
