@@ -17,7 +17,15 @@ from myoloop.decoder import tcn
 from myoloop.errors import MyoloopError
 from myoloop.learn.expected_power import ExpectedPower, power, tabulate
 from myoloop.learn.rollout import Experience, Loop
-from myoloop.learn.through_forward import Memory, ObjectiveConfig, empty_memory, improve_policy, optimiser, remember
+from myoloop.learn.through_forward import (
+    Memory,
+    ObjectiveConfig,
+    chosen,
+    empty_memory,
+    improve_policy,
+    optimiser,
+    remember,
+)
 from myoloop.policy.learned import explore
 from myoloop.policy.normaliser import Normaliser, init_normaliser, update
 from myoloop.policy.observation import observation_layout
@@ -95,13 +103,15 @@ class GradientLearner:
 
     def _improved(self, learned: GradientState, experience: Experience, key: Array) -> tuple[GradientState, Progress]:
         objective = self.config.objective
-        memory = remember(learned.memory, experience)
+        obs = experience.rollout.obs
+        habitual = chosen(self.loop, learned.habit, learned.normaliser, obs)
+        memory = remember(learned.memory, experience, habitual)
         normaliser = learned.normaliser
         if self.begin is None:
-            normaliser = update(normaliser, experience.rollout.obs)
+            normaliser = update(normaliser, obs)
         policy, state, told = improve_policy(
-            objective, self.loop, self._forward, self._table, memory, normaliser, learned.habit,
-            self._leverage, learned.params["policy"], learned.optimiser, key,
+            objective, self.loop, self._forward, self._table, memory, normaliser, self._leverage,
+            learned.params["policy"], learned.optimiser, key,
         )  # fmt: skip
         policy = explore(policy, objective.exploration)
         after = GradientState({"policy": policy}, state, learned.habit, normaliser, memory)
