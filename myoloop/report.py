@@ -21,6 +21,7 @@ from myoloop.body.names import FINGERS
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.live.board import read_status
+from myoloop.machine import processor
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
 from myoloop.task.trials import finger_trials, quantiles
@@ -225,21 +226,13 @@ def _environment(config: dict[str, Any]) -> dict[str, Any]:
             continue
     return {
         "engine": config["participant"]["engine"],
-        "device": _processor(),
+        "device": processor(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "ros": config["ros"],
         "versions": versions,
         "seed": config["seed"],
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _rows(run_dir: Path) -> np.ndarray | None:
