@@ -24,10 +24,10 @@ from myoloop.settings import Settings
 class ReferenceSettings(Settings):
     """The motion asked for."""
 
-    kind: Literal["discrete", "continuous", "file"] = Field(
+    kind: Literal["discrete", "continuous", "file", "prompts"] = Field(
         "discrete",
         description="discrete: the fingers switch between extended and flexed; continuous: sinusoids; file: recorded "
-        "joint angles",
+        "joint angles; prompts: named gestures, as a calibration asks for them",
     )
     seed: int = Field(
         1_000_001, ge=0, description="which reference; seeds from 1000000 on are held out: never trained on"
@@ -44,6 +44,20 @@ class ReferenceSettings(Settings):
         le=30,
         description="kind file: how far beyond a joint's range an angle is clipped, not refused, degrees",
     )
+
+    gestures: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict,
+        description="kind prompts: name and 5 finger labels of each gesture, thumb to little; the first is the rest",
+    )
+    repetitions: int = Field(5, ge=1, le=1000, description="kind prompts: blocks of all gestures until it begins again")
+    hold_s: float = Field(3.0, ge=0.8, le=60, description="kind prompts: seconds that a gesture is held")
+    rest_s: float = Field(2.0, ge=0, le=60, description="kind prompts: seconds of rest before each gesture")
+
+    @model_validator(mode="after")
+    def _prompts_and_gestures_go_together(self) -> ReferenceSettings:
+        if (self.kind == "prompts") != bool(self.gestures):
+            raise ValueError("kind 'prompts' needs gestures, and gestures need kind 'prompts'")
+        return self
 
     @model_validator(mode="after")
     def _file_and_path_go_together(self) -> ReferenceSettings:
