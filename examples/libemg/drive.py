@@ -1,7 +1,8 @@
-"""LibEMG, as it comes from PyPI, as a participant's decoder: it reads a Delsys Trigno, learns from prompted gestures, answers by UDP.
+"""LibEMG, as it comes from PyPI, as a participant's decoder: reads a Delsys Trigno, learns from prompts, answers by UDP.
 
-It would run as it is with a person who wears a real Trigno; only the prompts, which LibEMG's own window shows to people, are taken
-from the participant's stream of events. Recordings are kept in LibEMG's folder layout, C_<class>_R_<repetition>.csv, in volts.
+Only the prompts, which LibEMG's own window shows to people, are taken from the participant's stream of events: all else would
+run as it is with a person who wears a real Trigno. Recordings are kept in LibEMG's folder layout,
+C_<class>_R_<repetition>.csv, in volts.
 
     myoloop run experiments/libemg.yaml                      # starts it
     python examples/libemg/drive.py --help                   # with the Python of its own environment
@@ -37,7 +38,9 @@ def main() -> None:
     """Connects, collects, trains, answers until it is told to end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--participant", default="myo", help="id of the participant, for its prompts")
-    parser.add_argument("--gestures", default="rest,fist,point,pinch,thumb_up", help="classes in order; the first is the rest")
+    parser.add_argument(
+        "--gestures", default="rest,fist,point,pinch,thumb_up", help="classes in order; the first is the rest"
+    )
     parser.add_argument("--repetitions", type=int, default=3, help="recordings of each gesture")
     parser.add_argument("--model", default="LDA", help="a classifier of LibEMG")
     parser.add_argument("--window", type=int, default=400, help="samples of a window")
@@ -136,7 +139,12 @@ def train(folder: Path, names: list[str], args: argparse.Namespace) -> EMGClassi
     train_set, test_set = data.isolate_data("reps", list(range(last))), data.isolate_data("reps", [last])
     kept_out = evaluate(fit(train_set, args), test_set, args, len(names))
     classifier = fit(data, args)
-    summary = {"gestures": names, "model": args.model, "recordings": len(data.data), "balanced_accuracy_last_repetition": kept_out}
+    summary = {
+        "gestures": names,
+        "model": args.model,
+        "recordings": len(data.data),
+        "balanced_accuracy_last_repetition": kept_out,
+    }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     print(f"trained {args.model}; last repetition, kept out: balanced accuracy {100 * kept_out:.1f} %", flush=True)
     return classifier
@@ -145,7 +153,9 @@ def train(folder: Path, names: list[str], args: argparse.Namespace) -> EMGClassi
 def features(data: OfflineDataHandler, args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """(windows, features) and the class of each window."""
     windows, metadata = data.parse_windows(args.window, args.increment)
-    return FeatureExtractor().extract_features(FEATURES, windows, array=True), np.asarray(metadata["classes"]).astype(int)
+    return FeatureExtractor().extract_features(FEATURES, windows, array=True), np.asarray(metadata["classes"]).astype(
+        int
+    )
 
 
 def fit(data: OfflineDataHandler, args: argparse.Namespace) -> EMGClassifier:
