@@ -127,7 +127,7 @@ def command_for(part: str, experiment: Experiment, config: Path, run_dir: Path) 
     if part == "software":
         assert experiment.decoder is not None
         return list(experiment.decoder.command)
-    if not experiment.ros or part not in NODES or _is_udp(part, experiment):
+    if not experiment.ros or part not in NODES or is_udp(part, experiment):
         return [sys.executable, "-m", "myoloop", part, str(config), "--run-dir", str(run_dir)]
     parameters: dict[str, Any] = {"experiment": str(config), "run_dir": str(run_dir), "autostart": "true"}
     arguments = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
@@ -157,7 +157,7 @@ def parts_of(experiment: Experiment) -> list[str]:
     return parts
 
 
-def _is_udp(part: str, experiment: Experiment) -> bool:
+def is_udp(part: str, experiment: Experiment) -> bool:
     """Whether this is the adapter for UDP predictions, which is no node."""
     return part == "decoder" and experiment.decoder is not None and experiment.decoder.kind == "udp"
 

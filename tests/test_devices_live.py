@@ -92,6 +92,16 @@ def test_no_device_is_an_error() -> None:
         LiveDevices(Experiment.model_validate({}))
 
 
+def test_taken_port_ends_the_device_with_one_clear_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        file = tmp_path / "experiment.yaml"
+        ports = {"command_port": other.getsockname()[1], "emg_port": 0, "aux_port": 0}
+        file.write_text(yaml.safe_dump({"participant": {"armband": "trigno16"}, "devices": {"trigno": ports}}))
+        run = [sys.executable, "-m", "myoloop", "device", str(file)]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "set devices.trigno.command_port" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_run_closes_the_loop_through_amplifier_and_udp(tmp_path: Path) -> None:
     command, emg, aux = free_ports(3)
     (udp,) = free_ports(1)

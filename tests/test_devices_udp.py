@@ -167,9 +167,12 @@ def test_adapter_publishes_stamped_by_the_newest_emg_that_had_gone_out(tmp_path:
     sender.sendto(f"0.00 0.00 1.00 {time.time():.6f}".encode(), ("127.0.0.1", live.port))
     values, _ = inlet.pull_sample(timeout=5)
     assert values == [1, 0, 1, 1, 1]
+    sender.sendto(f"0.00 1.00 0.00 {time.time() - 5:.6f}".encode(), ("127.0.0.1", live.port))
+    _, stamp = inlet.pull_sample(timeout=5)
+    assert stamp == pytest.approx(pylsl.local_clock() - 5, abs=1), "an answer from the past is not made young"
     live.close()
     status: dict[str, Any] = live.status()
-    assert status["predictions"] == 2 and status["udp"]["with_time"] == 1
+    assert status["predictions"] == 3 and status["udp"]["with_time"] == 2
     assert status["udp"]["refused"] == {"class": 2} and status["udp"]["declined"] == 1
     assert sum("refused" in message for message in live._board.messages) == 1, "said once"
     assert not live.running and live.error is None

@@ -30,6 +30,7 @@ from libemg.streamers import delsys_streamer
 RATE_HZ = 2000
 SKIP_S = 0.8  # after a prompt: reading it and moving there
 CUT_S = 0.1  # before the next one
+SILENT_S = 5.0  # without samples: the amplifier is gone
 KEPT = 1000  # samples in LibEMG's shared memory: it copies all of them for every sample that comes
 FEATURES = ["MAV", "ZC", "SSC", "WL"]  # Hudgins' time-domain set
 
@@ -64,10 +65,12 @@ def main() -> None:
         if not args.reuse:
             collect(handler, args.participant, names, args.repetitions, folder)
         classifier = train(folder, names, args)
-        print("answering", flush=True)
-        OnlineEMGClassifier(
+        online = OnlineEMGClassifier(
             classifier, args.window, args.increment, handler, FEATURES, port=args.port, output_format=args.output
-        ).run(block=True)
+        )
+        online.run(block=False)
+        print("answering", flush=True)
+        watch(handler)
     except KeyboardInterrupt:
         pass
     finally:
@@ -121,6 +124,16 @@ def new_samples(handler: OnlineDataHandler, seen: int) -> tuple[np.ndarray, int]
     if now - seen > KEPT:
         print(f"{now - seen - KEPT} samples came too fast to be recorded", file=sys.stderr, flush=True)
     return values["emg"][: min(now - seen, KEPT)][::-1], now
+
+
+def watch(handler: OnlineDataHandler) -> None:
+    """Until samples stop coming: LibEMG's reader does not connect again, so a new start is better."""
+    seen, since = count(handler), time.monotonic()
+    while time.monotonic() - since < SILENT_S:
+        time.sleep(0.5)
+        if (now := count(handler)) != seen:
+            seen, since = now, time.monotonic()
+    sys.exit(f"no EMG for {SILENT_S:g} s")
 
 
 def train(folder: Path, names: list[str], args: argparse.Namespace) -> EMGClassifier:

@@ -22,8 +22,10 @@ from myoloop.streams.follower import StreamFollower
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import make_outlet, stream_name
 
-AGE_S = 2.0
-"""A time inside a datagram that is further than this before its arrival is not believed."""
+AGE_S = 60.0
+"""A time inside a datagram that is further than this before its arrival is of another clock."""
+QUIET_S = 2.0
+"""Without EMG for this long, a prediction is not about the newest that there was."""
 
 
 class LiveUdpDecoder:
@@ -151,7 +153,7 @@ class LiveUdpDecoder:
                 answered = arrived - age
                 self._timed += 1
         known = [stamp for here, stamp in list(self._newest) if here <= answered]
-        return known[-1] if known and answered - known[-1] < AGE_S else answered
+        return known[-1] if known and answered - known[-1] < QUIET_S else answered
 
     def _watch(self) -> None:
         """Keeps when each chunk of EMG was there."""
