@@ -155,6 +155,12 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")
     table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost")
+    for name in ("trigno", "muovi"):
+        if lives := [life[name] for life in report["devices"] if name in life]:
+            sent, dropped, clients = (
+                sum(life[key] for life in lives) for key in ("frames_sent", "frames_dropped", "connections")
+            )
+            table.add_row(f"emulated {name}", f"{sent} frames sent, {dropped} dropped, {clients} connections")
     console.print(table)
 
 

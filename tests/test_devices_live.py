@@ -19,6 +19,7 @@ from myoloop.devices.trigno_protocol import FRAME_BYTES
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
 from myoloop.live.device import LiveDevices
+from myoloop.streams.rowlog import read_events
 
 SOFTWARE = """
 import socket, struct, sys, time
@@ -107,13 +108,15 @@ def test_run_closes_the_loop_through_amplifier_and_udp(tmp_path: Path) -> None:
     (udp,) = free_ports(1)
     script = tmp_path / "software.py"
     script.write_text(SOFTWARE)
+    hand = {"open": [0] * 5, "fist": [1] * 5}
+    prompts = {"kind": "prompts", "gestures": hand, "hold_s": 1.5, "rest_s": 1.0}
     experiment = {
         "name": "tcp_and_udp", "duration_s": 6, "ros": False,
-        "participant": {"id": "tcpudp", "armband": "trigno16"},
+        "participant": {"id": "tcpudp", "armband": "trigno16", "reference": prompts},
         "devices": {"trigno": {"command_port": command, "emg_port": emg, "aux_port": aux}},
         "decoder": {
             "kind": "udp", "command": [sys.executable, str(script), *map(str, (command, emg, udp))],
-            "udp": {"port": udp, "gestures": {"open": [0] * 5, "fist": [1] * 5}},
+            "udp": {"port": udp, "gestures": hand},
         },
     }  # fmt: skip
     file = tmp_path / "experiment.yaml"
@@ -130,6 +133,9 @@ def test_run_closes_the_loop_through_amplifier_and_udp(tmp_path: Path) -> None:
     assert answers["refused"] == {"class": 1} and report["decoder"]["predictions"] > 100
     assert report["task"]["accuracy"] is not None
     assert any("class 9 is not among" in message for message in report["messages"])
+    events = [text for _, text in read_events(tmp_path / "runs" / "latest" / "events.jsonl")]
+    said = [text for text in events if text.startswith("prompt")]
+    assert said[:5] == ["prompt open", "prompt fist"] * 2 + ["prompt open"], "at 0, 1, 2.5, 3.5 and 5 s"
 
 
 def test_software_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:
