@@ -4,8 +4,8 @@
 
 Needs LibEMG's environment (docs/amplifiers.md). Balanced accuracy: the mean over the gestures of the share of control steps in
 which the decoded fingers were nearest to the gesture asked for, from the first prediction on: of all steps, and of the steady
-ones, those from 0.8 s after a prompt on (the hand needs 0.4 s, the window is 0.2 s long, answers come every 50 ms). The last line
-of the output is one JSON object.
+ones, those from 0.8 s after a prompt on (the hand needs 0.4 s, the window is 0.2 s long, answers come every 50 ms). The last
+line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def main(config: Config) -> None:
         float(np.mean([one[key] for one in people])) for key in ("balanced_accuracy", "balanced_accuracy_steady")
     )
     result = {
-        "experiment": config.experiment, "duration_s": config.duration, "mean_balanced_accuracy": round(mean, 4), "mean_balanced_accuracy_steady": round(steady, 4),
+        "experiment": config.experiment, "duration_s": config.duration, "mean_balanced_accuracy": round(mean, 4),
+        "mean_balanced_accuracy_steady": round(steady, 4),
         "people": people,
         "load_average": [round(x, 1) for x in os.getloadavg()], "cores": os.cpu_count(),
     }  # fmt: skip
