@@ -128,6 +128,7 @@ class LiveParticipant:
         self._recent_ms: deque[float] = deque(maxlen=500)
         self._recent_latency: deque[float] = deque(maxlen=500)
         self._target_until = self._push_until = 0.0
+        self._prompts = {_bits(np.array(labels)): name for name, labels in me.reference.gestures.items()}
         self._last: StepRecord | None = None
         self._phase = "ready"
         self._board.start()
@@ -354,6 +355,8 @@ class LiveParticipant:
         target = act.target[0]
         if self._last is None or not np.array_equal(target, self._last.target):
             self._event("target " + _bits(target), tick.deadline)
+            if name := self._prompts.get(_bits(target)):
+                self._event("prompt " + name, tick.deadline)
         self._outlets.state(tick.deadline, target, joints_deg, act.excitation[0])
         self._count(act, feedback, target)
         step_ms = 1e3 * (now() - begin)
