@@ -30,7 +30,7 @@ import tyro
 from jax import Array
 
 from myoloop.decoder.runtime import OnnxDecoder
-from myoloop.decoder.weights import load_tcn
+from myoloop.decoder.weights import load_decoder
 from myoloop.emg.anatomy import FOREARM_LENGTH_MM
 from myoloop.emg.armband import Armband, armband
 from myoloop.emg.conditions import Disorder, apply_conditions, disordered, no_disorder, set_condition
@@ -252,7 +252,7 @@ def decoder_of(path: Path, band: Armband) -> Callable[[np.ndarray], np.ndarray]:
     folder = path if path.is_dir() else path.parent
     weights = folder / "decoder.safetensors"
     if path.is_dir() and weights.exists():
-        found = load_tcn(weights)
+        found = load_decoder(weights)
         _fits(found.config.channels, found.config.rate_hz, band, weights)
         return lambda emg: run_offline(found.config, found.params, emg)
     decoder = OnnxDecoder(path / "decoder.onnx" if path.is_dir() else path)

@@ -11,7 +11,7 @@ from myoloop.assets import CHECKOUT
 from myoloop.decoder import export
 from myoloop.decoder.contract import check_against
 from myoloop.decoder.runtime import OnnxDecoder
-from myoloop.decoder.weights import load_tcn
+from myoloop.decoder.weights import load_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.collect import Block, collect, noise_seeds
@@ -68,9 +68,9 @@ def test_a_shipped_decoder_fits_its_armband_and_its_checkpoint(name):
     band = armband(made_with["armband"])
     decoder = OnnxDecoder(folder / "decoder.onnx")
     check_against(decoder.info, band.rate_hz, band.channel_labels)
-    saved = load_tcn(folder / "decoder.safetensors")
+    saved = load_decoder(folder / "decoder.safetensors")
     assert saved.channel_labels == decoder.channel_labels
-    assert export.parity(folder / "decoder.onnx", saved.config, saved.params, frames=50) <= export.PARITY
+    assert export.parity(folder / "decoder.onnx", saved.config, saved.params, seconds=1.0) <= export.PARITY
 
 
 @pytest.mark.parametrize("name", SHIPPED)

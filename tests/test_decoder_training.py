@@ -11,6 +11,7 @@ import pytest
 from myoloop.decoder import tcn
 from myoloop.errors import MyoloopError
 from myoloop.learn import supervised
+from myoloop.learn.augmentation import AugmentationConfig, augment
 from myoloop.learn.metrics import score
 
 NETWORK = tcn.TcnConfig(channels=6, rate_hz=400.0, spatial_filters=8, temporal_filters=2, hidden=16)
@@ -71,15 +72,15 @@ def test_run_offline_does_not_depend_on_how_recordings_are_grouped(trained):
 
 
 def test_augmentation_changes_gain_and_noise_and_loses_at_most_one_channel():
-    config = supervised.TrainingConfig(lost_channel=1.0, gain_sd=0.1, noise_uv=0.0)
+    config = AugmentationConfig(lost_channel=1.0, gain_sd=0.1, noise_uv=0.0)
     emg = np.random.default_rng(0).standard_normal((64, 200, 6)).astype(np.float32)
-    changed = np.asarray(supervised.augment(config, jax.random.key(0), emg))
+    changed = np.asarray(augment(config, jax.random.key(0), emg))
     gains = np.std(changed, axis=1) / np.std(emg, axis=1)
     assert ((gains == 0).sum(axis=1) == 1).all()
     kept = np.log(gains[gains > 0])
     assert 0.08 < kept.std() < 0.15
-    untouched = supervised.TrainingConfig(lost_channel=0.0, gain_sd=0.0, noise_uv=0.0)
-    np.testing.assert_allclose(supervised.augment(untouched, jax.random.key(0), emg), emg)
+    untouched = AugmentationConfig(lost_channel=0.0, gain_sd=0.0, channel_gain_sd=0.0, noise_uv=0.0)
+    np.testing.assert_allclose(augment(untouched, jax.random.key(0), emg), emg)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from myoloop.body.engine import Posture
 from myoloop.body.model import load_hand
 from myoloop.body.names import FOREARM_MUSCLES
 from myoloop.decoder import tcn
-from myoloop.decoder.weights import save_tcn
+from myoloop.decoder.weights import save_decoder
 from myoloop.emg.armband import armband
 from myoloop.emg.synthesis import build_emg, init_emg, synthesise
 from myoloop.errors import MyoloopError
@@ -39,7 +39,7 @@ def decoder(tmp_path_factory):
     """A decoder that was never trained: its answers are as good as any to learn to predict."""
     path = tmp_path_factory.mktemp("decoder") / "decoder.safetensors"
     params = tcn.init_params(NETWORK, jax.random.key(1))
-    save_tcn(path, NETWORK, params, BAND.channel_labels, "untrained")
+    save_decoder(path, NETWORK, params, BAND.channel_labels, "untrained")
     return path, params
 
 

@@ -21,8 +21,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from myoloop import checkpoint
 from myoloop.assets import POLICY
 from myoloop.decoder import tcn
-from myoloop.decoder.export import export_tcn
-from myoloop.decoder.weights import load_tcn, save_tcn
+from myoloop.decoder.export import export_decoder
+from myoloop.decoder.weights import load_decoder, save_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.collect import Block, collect
@@ -81,8 +81,8 @@ def main(run: DecoderRun) -> dict:
     odds = {name: run_offline(network, trained.params, r.emg) for name, r in tests.items()}
     scores = {name: score(odds[name], tests[name].labels) for name in tests}
     name = f"tcn {run.armband} person {run.person}"
-    parity = export_tcn(run.out / "decoder.onnx", network, trained.params, band.channel_labels, name, MODEL_VERSION)
-    save_tcn(run.out / "decoder.safetensors", network, trained.params, band.channel_labels, name)
+    parity = export_decoder(run.out / "decoder.onnx", network, trained.params, band.channel_labels, name, MODEL_VERSION)
+    save_decoder(run.out / "decoder.safetensors", network, trained.params, band.channel_labels, name)
     probability = 1.0 / (1.0 + np.exp(-odds["held-out discrete"][0, :1000]))
     labels = tests["held-out discrete"].labels[0, :1000]
     plot_curves(run.out / "curves.png", trained.history, probability, labels, network.frame_ms)
@@ -164,7 +164,7 @@ def describe(
     }
     settings = " ".join(f"--{key} {value}" for key, value in changed(run).items())
     command = f"python training/decoder.py --out {run.out} {settings}".strip()
-    made_by = load_tcn(run.out / "decoder.safetensors").made_by
+    made_by = load_decoder(run.out / "decoder.safetensors").made_by
     title = f"Decoder: TCN for `{run.armband}`, person {run.person}"
     card = model_card(title, command, facts, scores, run.armband, made_by)
     checkpoint.write_atomically(run.out / "README.md", card.encode())
