@@ -249,7 +249,7 @@ def _composed(domain: str, name: str, opsets: dict[str, int]) -> bool:
     import onnx
 
     try:
-        schema = onnx.defs.get_schema(name, min(opsets.get(domain, 1), onnx.defs.onnx_opset_version()), domain)
+        schema: Any = onnx.defs.get_schema(name, min(opsets.get(domain, 1), onnx.defs.onnx_opset_version()), domain)
     except onnx.defs.SchemaError:
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)

@@ -142,11 +142,6 @@ class Phase2Config:
                 )
             turning = unit_leverage(leverage(hand, np.stack([EXTENDED, FLEXED])))
             turning = turning if self.policy else 0.0 * turning  # from nothing there is no habit to keep
-            if self.learner == "gradient" and decoder.kind != "tcn":
-                raise MyoloopError(
-                    f"learner 'gradient' goes through a TCN's filters; {self.decoder} holds a '{decoder.kind}': use learner "
-                    "internal_model or ppo, or a TCN."
-                )
             if self.learner == "gradient" and self.conditions:
                 raise MyoloopError(f"learner 'gradient' expects a good recording; found conditions {self.conditions}.")
             if self.learner == "internal_model":

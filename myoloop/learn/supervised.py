@@ -183,7 +183,10 @@ def _fit(
         for n in range(-(-_LDA_CROPS // config.batch)):
             now = crops()
             seen[:] = [
-                Recordings(np.asarray(augment(config.augmentation, jax.random.fold_in(key, n), now.emg)), now.labels)
+                Recordings(
+                    np.asarray(augment(config.augmentation, jax.random.fold_in(key, n), jnp.asarray(now.emg))),
+                    now.labels,
+                )
             ]
             yield seen[0]
 
