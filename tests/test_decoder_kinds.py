@@ -94,7 +94,9 @@ def test_the_last_layer_reads_what_head_inputs_gives(decoder, emg):
 
 def test_a_checkpoint_that_is_no_decoder_is_refused(tmp_path):
     checkpoint.save(tmp_path / "p.safetensors", {"a": np.zeros(2)}, kind="policy")
-    with pytest.raises(MyoloopError, match="holds a 'policy', expected a decoder: decoder_tcn, decoder_gru, decoder_lda"):
+    with pytest.raises(
+        MyoloopError, match="holds a 'policy', expected a decoder: decoder_tcn, decoder_gru, decoder_lda"
+    ):
         load_decoder(tmp_path / "p.safetensors")
 
 

@@ -3,10 +3,12 @@ it is judged on, and nobody of the new people, has taught it anything."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from myoloop.assets import POLICY
 from myoloop.decoder import networks
@@ -14,6 +16,7 @@ from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.collect import Block, collect
 from myoloop.learn.dataset import Dataset, FromDisk, load_dataset, splits
+from myoloop.learn.dataset_plan import DatasetConfig
 from myoloop.learn.supervised import Recordings, Source
 from myoloop.participant import ParticipantConfig
 from myoloop.task.reference import held_out_seed
@@ -113,7 +116,12 @@ def from_dataset(folder: str | Path, target: str) -> Sets:
     if not tests:
         raise MyoloopError(f"{folder}: no recordings to test on; record some (training/dataset.py --test-people).")
     many, config = len(data.training.people), data.training.config
+    default = dataclasses.asdict(DatasetConfig())
+    settings = [
+        f"--{key.replace('_', '-')} {_words(value)}" for key, value in config.items() if value != _listed(default[key])
+    ]
     facts = {
+        "dataset": f"`python training/dataset.py --out {folder} {' '.join(settings)}`",
         "participants": f"{many} people with `{config['armband']}`, {len(data.training.channel_labels)} channels at "
         f"{data.training.rate_hz:g} Hz, dataset seed {config['seed']}",
         "driven by": str(config["policy"]),
@@ -136,6 +144,18 @@ def check_fits(network: networks.Config, dataset: Dataset) -> None:
             f"reads {network.channels} at {network.rate_hz:g} Hz, {network.samples_per_call} a call: name the dataset's "
             f"armband ('{dataset.config['armband']}'), or record another dataset."
         )
+
+
+def _listed(value: Any) -> Any:
+    """As a JSON file has it."""
+    return json.loads(json.dumps(value))
+
+
+def _words(value: Any) -> str:
+    """As on a command line."""
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_words(each)}" for key, each in value.items())
+    return " ".join(str(each) for each in value) if isinstance(value, list) else str(value)
 
 
 def _minutes(dataset: Dataset) -> float:
