@@ -11,7 +11,7 @@ import pytest
 from myoloop.body.engine import Posture
 from myoloop.body.model import load_hand
 from myoloop.body.names import FOREARM_MUSCLES
-from myoloop.decoder import tcn
+from myoloop.decoder import networks, tcn
 from myoloop.decoder.weights import save_decoder
 from myoloop.emg.armband import armband
 from myoloop.emg.synthesis import build_emg, init_emg, synthesise
@@ -231,6 +231,22 @@ def test_a_run_goes_on_bit_for_bit_with_every_learner(decoder, learner, tmp_path
     assert max(jax.tree.leaves(moved)) > 0
     policy = second.policy
     assert policy.cues == ("target", "prediction") and policy.name.startswith(f"phase 2, {learner}")
+
+
+@pytest.mark.parametrize("kind", ["gru", "lda"])
+def test_the_loop_in_training_holds_any_kind_of_decoder_and_gradient_only_a_tcn(kind, tmp_path):
+    sizes = {} if kind == "lda" else {"spatial_filters": 8, "temporal_filters": 2, "hidden": 8}
+    network = networks.make_config(kind, channels=BAND.channels, rate_hz=BAND.rate_hz, **sizes)
+    params = networks.init_params(network, jax.random.key(1))
+    params = {**params, "head": jax.tree.map(lambda leaf: leaf + 0.1, params["head"])}
+    path = tmp_path / "decoder.safetensors"
+    save_decoder(path, network, params, BAND.channel_labels, "untrained")
+    trainer = Trainer(_small((path, params), "internal_model"))
+    row = trainer.update()
+    assert 0 <= row.accuracy <= 1 and row.loss > 0
+    assert np.abs(np.asarray(trainer.state.odds)).max() > 0
+    with pytest.raises(MyoloopError, match=f"filters of a TCN; the decoder is of kind '{kind}'"):
+        Trainer(_small((path, params), "gradient"))
 
 
 def test_the_armband_may_sit_otherwise_and_lose_contact(decoder):
