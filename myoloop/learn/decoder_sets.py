@@ -111,11 +111,14 @@ def from_dataset(folder: str | Path, target: str) -> Sets:
     for name in ("training", "validation"):
         if not len(getattr(data, name)):
             raise MyoloopError(f"{folder}: no recordings for {name}; record them (training/dataset.py --help).")
-    parts = {"new people": data.test, "people of training": data.test_same_people}
+    many, config = len(data.training.people), data.training.config
+    parts = {
+        "new people": data.test,
+        "people of training" if many > 1 else "held-out references": data.test_same_people,
+    }
     tests = {name: part.load(target) for name, part in parts.items() if len(part)}
     if not tests:
         raise MyoloopError(f"{folder}: no recordings to test on; record some (training/dataset.py --test-people).")
-    many, config = len(data.training.people), data.training.config
     default = dataclasses.asdict(DatasetConfig())
     settings = [
         f"--{key.replace('_', '-')} {_words(value)}" for key, value in config.items() if value != _listed(default[key])
@@ -127,9 +130,9 @@ def from_dataset(folder: str | Path, target: str) -> Sets:
         "driven by": str(config["policy"]),
         "training": f"{_minutes(data.training):.0f} participant-minutes: {len(data.training)} recordings of "
         f"{data.training.steps / data.training.control_hz:g} s, {' and '.join(config['kinds'])} references",
-        "validation": f"{len(data.validation)} recordings of {len(data.validation.people)} other people, other references",
-        "test": f"{len(data.test)} recordings of {len(data.test.people)} people that nothing learned from, "
-        f"{len(data.test_same_people)} of the people of training; held-out references",
+        "validation": f"{len(data.validation)} recordings, other references, {_whose(data.validation, data.training)}",
+        "test": "; ".join(f"{name}: {len(part)} recordings" for name, part in parts.items() if len(part))
+        + ", all of held-out references",
     }
     who = f"{many} people" if many > 1 else f"person {next(iter(data.training.people))}"
     return Sets(FromDisk(data.training, target), data.validation.load(target), tests, facts, who)
@@ -144,6 +147,10 @@ def check_fits(network: networks.Config, dataset: Dataset) -> None:
             f"reads {network.channels} at {network.rate_hz:g} Hz, {network.samples_per_call} a call: name the dataset's "
             f"armband ('{dataset.config['armband']}'), or record another dataset."
         )
+
+
+def _whose(part: Dataset, training: Dataset) -> str:
+    return "the same people" if part.people <= training.people else f"{len(part.people)} other people"
 
 
 def _listed(value: Any) -> Any:
