@@ -241,12 +241,18 @@ def test_the_loop_in_training_holds_any_kind_of_decoder_and_gradient_only_a_tcn(
     params = {**params, "head": jax.tree.map(lambda leaf: leaf + 0.1, params["head"])}
     path = tmp_path / "decoder.safetensors"
     save_decoder(path, network, params, BAND.channel_labels, "untrained")
-    trainer = Trainer(_small((path, params), "internal_model"))
-    row = trainer.update()
-    assert 0 <= row.accuracy <= 1 and row.loss > 0
-    assert np.abs(np.asarray(trainer.state.odds)).max() > 0
+    hand = load_hand()
+    loop = _small((path, params), "ppo").build(hand, 0.02).loop
+    before = init_loop(loop, jax.random.key(0), 0.0)
+    body = Posture(np.zeros((2, 23)), np.zeros((2, 23)), np.zeros((2, 39)), np.zeros(2), np.zeros(2, bool))
+    size = observation_layout(loop.task.config.look_ahead_s, loop.cues).size
+    after, made = decide(loop, loop.policy.init(jax.random.key(0)), init_normaliser(size), before, body)
+    out, _ = synthesise(loop.emg, before.emg, made.excitation, loop.samples)
+    odds, state = networks.logits(network, params, before.decoder, out.chunk)
+    np.testing.assert_allclose(made.odds, odds[:, -1], atol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), after.decoder, state)
     with pytest.raises(MyoloopError, match=f"filters of a TCN; the decoder is of kind '{kind}'"):
-        Trainer(_small((path, params), "gradient"))
+        _small((path, params), "gradient").build(hand, 0.02)
 
 
 def test_the_armband_may_sit_otherwise_and_lose_contact(decoder):
