@@ -40,7 +40,7 @@ from myoloop.learn.supervised import Recordings, Source, TrainingConfig, run_off
 from myoloop.task.reference import HELD_OUT_FROM, ReferenceConfig, held_out_seed
 
 MANY = "tcn, many people"
-FITTED = "the same, last layer fitted to {:g} s"
+FITTED = "tcn, many people, last layer fitted to {:g} s of the person"
 CASES = ("same person", "new person", "armband turned", "fatigue", "lost channel")
 
 
@@ -237,13 +237,14 @@ def plot(file: Path, result: dict) -> None:
         for place, case in zip(x, CASES, strict=True):
             axis.plot([place] * len(rows[case]["seeds"]), 100 * np.array(rows[case]["seeds"]), ".", color="black", ms=3)
     axis.axhline(50, color="black", ls=":", lw=0.8)
-    axis.text(len(CASES) - 0.5, 50.3, "chance", fontsize=8, ha="right")
+    axis.set_xlim(-0.7, len(CASES) - 0.5)
+    axis.text(-0.68, 50.4, "chance", fontsize=8)
     turn = result["config"]["turn_deg"]
     shown = [f"armband turned\nby {turn:g} degrees" if case == "armband turned" else case for case in CASES]
     axis.set_xticks(np.arange(len(CASES)), shown)
     axis.set(ylabel="accuracy, mean over fingers (%)", ylim=(45, 100))
     axis.grid(axis="y", alpha=0.3)
-    axis.legend(fontsize=8, ncols=3, loc="upper right", title="decoder, trained on one person unless it says many")
+    axis.legend(fontsize=8, ncols=2, loc="upper right", title="decoder, trained on one person unless it says many")
     figure.supxlabel(
         f"Frames of held-out discrete references answered right by people who do not adapt. Bars: mean over "
         f"{result['config']['seeds']} training seeds,\nwith its 95 % confidence interval; dots: each seed.",
