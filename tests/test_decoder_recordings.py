@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,6 +16,8 @@ from myoloop.decoder.weights import load_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.collect import Block, collect, noise_seeds
+from myoloop.learn.decoder_sets import RecordingConfig
+from myoloop.learn.decoder_sets import recorded as recorded_sets
 from myoloop.learn.metrics import score
 from myoloop.participant import ParticipantConfig
 from myoloop.task.reference import ReferenceConfig, held_out_seed, labels, make_reference
@@ -43,6 +46,20 @@ def test_the_same_blocks_give_the_same_recordings_and_a_recording_does_not_depen
     np.testing.assert_array_equal(again.emg[:2], recorded.emg)
     np.testing.assert_array_equal(again.labels[:2], recorded.labels)
     assert not np.array_equal(again.emg[2], recorded.emg[0])
+
+
+def test_sets_of_one_person_hold_what_was_asked_for_and_flexion_instead_of_labels(recorded):
+    asked = RecordingConfig(
+        armband="myo8", discrete=2, continuous=0, validation=1, test=0, seconds=4.0, reference_seed=3
+    )
+    sets = recorded_sets(asked, "flexion", lambda name, seconds: None)
+    assert sets.tests == {} and sets.who == "person 0"
+    np.testing.assert_array_equal(sets.training.emg, recorded.emg)
+    assert np.mean((sets.training.labels > 0.5) == (recorded.labels > 0.5)) > 0.8  # a label changes half-way, at once
+    between = (sets.training.labels > 0.02) & (sets.training.labels < 0.98)
+    assert between.mean() > 0.05 and sets.training.labels.min() >= 0 and sets.training.labels.max() <= 1
+    with pytest.raises(MyoloopError, match="no recordings for validation"):
+        recorded_sets(dataclasses.replace(asked, validation=0), "flexed", lambda name, seconds: None)
 
 
 def test_no_two_recordings_share_noise():

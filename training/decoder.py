@@ -68,6 +68,8 @@ def main(run: DecoderRun) -> dict:
     sizes = {} if run.kind == "lda" else {"hidden": run.hidden}
     network = networks.make_config(run.kind, channels=band.channels, rate_hz=band.rate_hz, **sizes)
     data = gather(run, console)
+    if not data.tests:
+        raise MyoloopError("a decoder is described by tests: record at least one (--test).")
     if isinstance(data.training, FromDisk):
         check_fits(network, data.training.dataset)
     gathered = time.perf_counter()

@@ -52,7 +52,7 @@ class Sets(NamedTuple):
     training: Source
     validation: Recordings
     tests: dict[str, Recordings]
-    """By name; the decoder is judged by the first."""
+    """By name; the decoder is judged by the first. Empty where none were asked for."""
     facts: dict[str, str]
     """Rows of a model card."""
     who: str
@@ -82,6 +82,10 @@ def recorded(config: RecordingConfig, target: str, on_second: Callable[[str, flo
     for name, each in blocks.items():
         split = "held_out" if name.startswith("held-out") else "training"
         used = tuple(block for block in each if block.recordings)
+        if not used and split == "held_out":
+            continue
+        if not used:
+            raise MyoloopError(f"no recordings for {name}: ask for at least one (--discrete, --validation).")
         data[name] = collect(who, used, split, lambda done, name=name: on_second(name, done), target)  # type: ignore[misc]
     minutes = (config.discrete + config.continuous) * seconds / 60
     facts = {
@@ -93,7 +97,7 @@ def recorded(config: RecordingConfig, target: str, on_second: Callable[[str, flo
         "test": f"{config.test} recordings each of held-out discrete and continuous references (seeds {held_out_seed(100)}, "
         f"{held_out_seed(101)})",
     }
-    tests = {name: data[name] for name in list(blocks)[2:]}
+    tests = {name: data[name] for name in list(blocks)[2:] if name in data}
     return Sets(data["training"], data["validation"], tests, facts, f"person {config.person}")
 
 
