@@ -129,7 +129,8 @@ def from_dataset(folder: str | Path, target: str) -> Sets:
     ]
     facts = {
         "dataset": f"`python training/dataset.py --out {folder} {' '.join(settings)}`",
-        "participants": f"{many} {'people' if many > 1 else 'person'} with `{config['armband']}`, {len(data.training.channel_labels)} channels at "
+        "participants": f"{many} {'people' if many > 1 else 'person'} with `{config['armband']}`, "
+        f"{len(data.training.channel_labels)} channels at "
         f"{data.training.rate_hz:g} Hz, dataset seed {config['seed']}",
         "driven by": str(config["policy"]),
         "training": f"{_minutes(data.training):.0f} participant-minutes: {len(data.training)} recordings of "
