@@ -17,29 +17,34 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax import Array
 
 from myoloop.decoder.runtime import OnnxDecoder
-from myoloop.decoder.weights import load_tcn
+from myoloop.decoder.weights import load_decoder
 from myoloop.emg.anatomy import FOREARM_LENGTH_MM
 from myoloop.emg.armband import Armband, armband
-from myoloop.emg.conditions import Disorder, apply_conditions, disordered, no_disorder, set_condition
+from myoloop.emg.conditions import apply_conditions
 from myoloop.emg.config import EmgConfig
-from myoloop.emg.synthesis import Circumstances, EmgParams, build_emg, healthy, init_emg, stack_params, synthesise
+from myoloop.emg.synthesis import build_emg
 from myoloop.errors import MyoloopError
-from myoloop.learn.collect import act_out
+from myoloop.learn.resynthesis import (
+    BATCH,
+    Case,
+    Population,
+    condition,
+    interval,
+    record_drive,
+    resynthesise,
+    without,
+)
 from myoloop.learn.supervised import run_offline
-from myoloop.participant import ParticipantConfig, Participants
 from myoloop.task.reference import ReferenceConfig, held_out_seed
 
 REPO = Path(__file__).resolve().parent.parent
@@ -53,9 +58,6 @@ QUICK_STRENGTHS = (0.0, 1.0)
 OF_THE_PERSON = ("ageing", "als", "stroke")
 OF_THE_DRIVE = ("parkinsonian_tremor", "essential_tremor", "co_contraction")
 OF_THE_RECORDING = ("fatigue", "mains_hum", "motion_artefact", "ecg")
-
-_BATCH = 24  # participants synthesised at once
-_STEPS = 50  # control steps per call: a second
 
 
 @dataclass(frozen=True)
@@ -80,28 +82,6 @@ class Config:
     """three recordings of eight seconds, fewer cases and a thinner figure: to try it"""
 
 
-class Case(NamedTuple):
-    """One way in which a recording differs."""
-
-    group: str
-    name: str
-    value: float
-    unit: str
-    person: str
-    """Key of the person and the armband's place."""
-    disturb: Callable[[Circumstances, Disorder], tuple[Circumstances, Disorder]] | None = None
-    """Changes what comes and goes during a run."""
-
-
-class Run(NamedTuple):
-    """What was recorded."""
-
-    excitation: np.ndarray
-    """(steps, recordings, 39)"""
-    labels: np.ndarray
-    """(recordings, steps, 5), of the end of each step"""
-
-
 class Row(NamedTuple):
     """One point of the figure."""
 
@@ -115,19 +95,9 @@ class Row(NamedTuple):
     """Confidence interval of the mean over recordings, 95 %."""
 
 
-@dataclass
-class Population:
-    """Persons by key, each built when first asked for."""
-
-    band: Armband
-    config: EmgConfig
-    made: dict[str, EmgParams] = field(default_factory=dict)
-
-    def add(self, key: str, make: Callable[[], EmgParams]) -> str:
-        """Key of this person."""
-        if key not in self.made:
-            self.made[key] = make()
-        return key
+def reference_of(config: Config) -> ReferenceConfig:
+    """What everybody is asked for."""
+    return ReferenceConfig(kind="discrete", seed=held_out_seed(config.seed), split="held_out")
 
 
 def cases_for(people: Population, quick: bool) -> list[Case]:
@@ -151,7 +121,7 @@ def cases_for(people: Population, quick: bool) -> list[Case]:
         key = people.add(f"fat {fat:g}", partial(build_emg, band, fatter)) if fat else home
         cases.append(Case("fat", "more than the person's", fat, "mm", key))
     for count in LOST[:: 2 if quick else 1]:
-        cases.append(Case("electrodes", "without contact", count, f"of {band.channels}", home, _without(band, count)))
+        cases.append(Case("electrodes", "without contact", count, f"of {band.channels}", home, without(band, count)))
     for name in OF_THE_PERSON:
         for strength in strengths:
             ill = partial(apply_conditions, people.made[home], {name: strength})
@@ -159,92 +129,8 @@ def cases_for(people: Population, quick: bool) -> list[Case]:
             cases.append(Case("person", name, strength, "strength", key))
     for group, names in (("drive", OF_THE_DRIVE), ("recording", OF_THE_RECORDING)):
         for name in names:
-            cases += [Case(group, name, s, "strength", home, _condition(band, name, s)) for s in strengths]
+            cases += [Case(group, name, s, "strength", home, condition(band, name, s)) for s in strengths]
     return cases
-
-
-def _without(band: Armband, count: int) -> Callable[[Circumstances, Disorder], tuple[Circumstances, Disorder]]:
-    """The first of `count` electrodes, spread evenly over the band, is channel 1."""
-    off = (np.arange(min(count, band.channels)) * band.channels / max(count, 1)).astype(int)
-
-    def disturb(circumstances: Circumstances, disorder: Disorder) -> tuple[Circumstances, Disorder]:
-        contact = np.array(circumstances.contact)
-        contact[:, off] = 0.0
-        return circumstances._replace(contact=contact), disorder  # type: ignore[arg-type]
-
-    return disturb
-
-
-def _condition(
-    band: Armband, name: str, strength: float
-) -> Callable[[Circumstances, Disorder], tuple[Circumstances, Disorder]]:
-    return lambda circumstances, disorder: set_condition(band, circumstances, disorder, name, strength)
-
-
-def record(config: Config, band: Armband) -> tuple[Run, np.ndarray]:
-    """What participants do on held-out references, and the seeds of their EMG."""
-    reference = ReferenceConfig(kind="discrete", seed=held_out_seed(config.seed), split="held_out")
-    participant = ParticipantConfig(armband=band, person=config.person, reference=reference)
-    people = Participants(participant, participants=config.recordings)
-    seeds = np.arange(config.recordings) + 7000
-    steps = round(config.seconds * participant.control_hz)
-    excitation, labels = act_out(people, seeds, steps, lambda act: act.excitation)
-    return Run(np.stack(excitation), labels), seeds
-
-
-def resynthesise(
-    people: Population, cases: list[Case], run: Run, seeds: np.ndarray, control_hz: float = 50.0
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(case, recording, EMG (samples, C) microvolts) of every case and recording."""
-    keys = list(people.made)
-    stacked = stack_params([people.made[key] for key in keys])
-    arrays, muscle = jax.tree.map(np.asarray, stacked.replace(muscle=None)), stacked.muscle  # type: ignore[attr-defined]
-    tasks = [(c, r) for c in range(len(cases)) for r in range(len(seeds))]
-    samples = round(people.band.rate_hz / control_hz)
-    for first in range(0, len(tasks), _BATCH):
-        part = tasks[first : first + _BATCH]
-        part += part[-1:] * (_BATCH - len(part))
-        who = np.array([keys.index(cases[c].person) for c, _ in part])
-        params = jax.tree.map(lambda leaf, who=who: jnp.asarray(leaf[who]), arrays).replace(muscle=muscle)
-        each = np.array([r for _, r in part])
-        now = _together([_disturbed(params, cases[c]) for c, _ in part])
-        state, chunks = init_emg(params, seeds[each]), []
-        for start in range(0, len(run.excitation), _STEPS):
-            drive = run.excitation[start : start + _STEPS, each]
-            times = (np.arange(start, start + len(drive)) / control_hz).astype(np.float32)
-            chunk, state = _stretch(params, state, drive, times, now, samples=samples)
-            chunks.append(np.asarray(chunk))
-        emg = np.concatenate(chunks).transpose(1, 0, 2, 3)
-        for n in range(min(len(tasks) - first, _BATCH)):
-            yield part[n][0], part[n][1], emg[n].reshape(-1, people.band.channels)
-
-
-def _disturbed(params: EmgParams, case: Case) -> tuple[Circumstances, Disorder]:
-    """Of one participant."""
-    calm = healthy(params, 1), no_disorder(1)
-    return case.disturb(*calm) if case.disturb else calm
-
-
-def _together(each: list[tuple[Circumstances, Disorder]]) -> tuple[Circumstances, Disorder]:
-    return jax.tree.map(lambda *rows: np.concatenate([np.asarray(row) for row in rows]), *each)  # type: ignore
-
-
-def _scan(  # type: ignore[no-untyped-def]
-    params, state, drive: Array, times: Array, now: tuple[Circumstances, Disorder], samples: int
-):
-    """(steps, B, samples, C) and the state after them."""
-
-    def step(state, each):  # type: ignore[no-untyped-def]
-        excitation, time = each
-        excitation = disordered(now[1], excitation, state.key, time)
-        out, state = synthesise(params, state, excitation, samples, now[0])
-        return state, out.chunk
-
-    state, chunk = jax.lax.scan(step, state, (drive, times))
-    return chunk, state
-
-
-_stretch = jax.jit(_scan, static_argnames="samples")
 
 
 def decoder_of(path: Path, band: Armband) -> Callable[[np.ndarray], np.ndarray]:
@@ -252,7 +138,7 @@ def decoder_of(path: Path, band: Armband) -> Callable[[np.ndarray], np.ndarray]:
     folder = path if path.is_dir() else path.parent
     weights = folder / "decoder.safetensors"
     if path.is_dir() and weights.exists():
-        found = load_tcn(weights)
+        found = load_decoder(weights)
         _fits(found.config.channels, found.config.rate_hz, band, weights)
         return lambda emg: run_offline(found.config, found.params, emg)
     decoder = OnnxDecoder(path / "decoder.onnx" if path.is_dir() else path)
@@ -284,21 +170,12 @@ def _held(predictions: list[tuple[int, np.ndarray]], samples: int, frame: int) -
     return out
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean over recordings and its 95 % confidence interval (Student's t), held to 0..1."""
-    from scipy import stats
-
-    mean = float(values.mean())
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
-    return mean, max(mean - half, 0.0), min(mean + half, 1.0)
-
-
 def measure(config: Config) -> tuple[list[Row], float]:
     """Every point of the figure, and the accuracy of chance."""
     band = armband(config.armband)
     people = Population(band, EmgConfig(seed=config.person))
     answer = decoder_of(config.decoder, band)
-    run, seeds = record(config, band)
+    run, seeds = record_drive(band, config.recordings, config.seconds, reference_of(config), config.person)
     cases = cases_for(people, config.quick)
     right = np.full((len(cases), config.recordings), np.nan)
     waiting: list[tuple[int, int, np.ndarray]] = []
@@ -311,7 +188,7 @@ def measure(config: Config) -> tuple[list[Row], float]:
 
     for item in resynthesise(people, cases, run, seeds):
         waiting.append(item)
-        if len(waiting) == _BATCH:
+        if len(waiting) == BATCH:
             decode()
     if waiting:
         decode()

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from myoloop.assets import POLICY, find_file
-from myoloop.decoder.weights import load_tcn
+from myoloop.decoder.weights import load_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.closed_loop import UseConfig, use
@@ -47,7 +47,7 @@ class Config:
 def main(config: Config) -> dict:
     """Live and batch, one reference after the other."""
     console = Console(stderr=True)
-    decoder = load_tcn(find_file(config.decoder / "decoder.safetensors", kind="decoder"))
+    decoder = load_decoder(find_file(config.decoder / "decoder.safetensors", kind="decoder"))
     who = ParticipantConfig(armband=armband("semg_rd16"), policy=config.policy)
     table, rows = Table("reference", "live", "batch", "latency", "overruns"), []
     for number in config.references:

@@ -109,6 +109,11 @@ def load(path: str | Path, *, kind: str, version: int = 1, like: Any = None) -> 
     return Checkpoint(tree, kind, version, header["config"], header["made_by"])
 
 
+def kind_of(path: str | Path) -> str:
+    """What an undamaged checkpoint says that it holds; else a MyoloopError as from `load`."""
+    return str(_read(Path(path))[1]["kind"])
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary file beside the target, flush it to the disk, and rename it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")

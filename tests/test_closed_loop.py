@@ -13,7 +13,7 @@ import pytest
 
 from myoloop.body.model import load_hand
 from myoloop.decoder import tcn
-from myoloop.decoder.weights import TcnWeights, save_tcn
+from myoloop.decoder.weights import DecoderWeights, save_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.closed_loop import UseConfig, use
@@ -35,8 +35,8 @@ CONFIG = UseConfig(participants=2, seconds=2.0)
 def files(tmp_path_factory):
     """An untrained decoder, and an untrained policy that is told its answers."""
     folder, ahead, cues = tmp_path_factory.mktemp("use"), (0.02, 0.1), ("target", "prediction")
-    weights = TcnWeights(NETWORK, tcn.init_params(NETWORK, jax.random.key(1)), BAND.channel_labels, "untrained", {})
-    save_tcn(folder / "decoder.safetensors", NETWORK, weights.params, BAND.channel_labels, "untrained")
+    weights = DecoderWeights(NETWORK, tcn.init_params(NETWORK, jax.random.key(1)), BAND.channel_labels, "untrained", {})
+    save_decoder(folder / "decoder.safetensors", NETWORK, weights.params, BAND.channel_labels, "untrained")
     size = observation_layout(ahead, cues).size
     policy = LearnedPolicy(
         make_policy(NetworkConfig((16,)), size, 39).init(jax.random.key(3)), init_normaliser(size),

@@ -89,7 +89,15 @@ VIOLATIONS = {
         r"must keep its shape",
     ),
     "probabilities beyond one": (lambda: _shifted(), r"outside 0..1.*sigmoid"),
-    "an operator nobody knows": (lambda: _exotic(), r"cannot load this model.*Teleport"),
+    "an operator nobody knows": (
+        lambda: _exotic(),
+        r"cannot load this model.*the operators Fold \(opset 17\), Teleport \(domain org\.example\)\. Export it",
+    ),
+    "an opset of the future": (lambda: _future(), r"cannot load this model.*ONNX opset 99, it knows those up to \d+\."),
+    "values of another kind": (
+        lambda: toy.with_metadata(toy.mean_model(), target="force"),
+        r"'target' is 'force'; expected 'flexed'.*or 'flexion'",
+    ),
 }
 
 
@@ -104,7 +112,14 @@ def _exotic() -> onnx.ModelProto:
     model = toy.mean_model()
     model.graph.node[3].op_type = "Teleport"
     model.graph.node[3].domain = "org.example"
+    model.graph.node[1].op_type = "Fold"
     model.opset_import.append(helper.make_opsetid("org.example", 1))
+    return toy.with_metadata(model)
+
+
+def _future() -> onnx.ModelProto:
+    model = toy.mean_model()
+    model.opset_import[0].version = 99
     return toy.with_metadata(model)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from myoloop.decoder import export, tcn
+from myoloop.decoder import export, networks, tcn
 from myoloop.decoder.contract import check_against
 from myoloop.decoder.runtime import OnnxDecoder
 from myoloop.errors import MyoloopError
@@ -24,7 +24,7 @@ def params():
 @pytest.fixture(scope="module")
 def path(params, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "decoder.onnx"
-    assert export.export_tcn(path, CONFIG, params, LABELS, name="test", model_version="7") <= export.PARITY
+    assert export.export_decoder(path, CONFIG, params, LABELS, name="test", model_version="7") <= export.PARITY
     return path
 
 
@@ -34,7 +34,7 @@ def test_the_file_equals_the_network_over_ten_seconds_in_odd_chunks(path, params
     for size in np.random.default_rng(5).integers(1, 200, 400):
         answers += [p for _, p in decoder.push(emg[start : start + size])]
         start += size
-    expected, _ = jax.jit(tcn.predict, static_argnums=0)(CONFIG, params, tcn.init_state(CONFIG, 1), emg[None])
+    expected, _ = jax.jit(networks.predict, static_argnums=0)(CONFIG, params, tcn.init_state(CONFIG, 1), emg[None])
     assert len(answers) == 500
     assert np.ptp(expected) > 0.05  # the network says something
     np.testing.assert_allclose(answers, expected[0], atol=1e-4)
@@ -50,22 +50,22 @@ def test_the_file_takes_any_batch(path, params):
     emg = (40.0 * np.random.default_rng(6).standard_normal((3, 40, 16))).astype(np.float32)
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     feeds = {i.name: np.zeros([3, *i.shape[1:]], np.float32) for i in session.get_inputs()} | {"emg": emg}
-    expected, _ = tcn.step(CONFIG, params, tcn.init_state(CONFIG, 3), emg)
+    expected, _ = networks.step(CONFIG, params, tcn.init_state(CONFIG, 3), emg)
     np.testing.assert_allclose(session.run(["prediction"], feeds)[0], expected, atol=1e-4)
 
 
 def test_a_file_that_differs_from_the_network_is_removed(params, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "parity", lambda *_: 0.01)
     with pytest.raises(MyoloopError, match=r"differs from the network by 0\.01"):
-        export.export_tcn(tmp_path / "decoder.onnx", CONFIG, params, LABELS)
+        export.export_decoder(tmp_path / "decoder.onnx", CONFIG, params, LABELS)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_parity_notices_other_weights(path, params):
     other = {**params, "head": jax.tree.map(lambda leaf: leaf + 0.1, params["head"])}
-    assert export.parity(path, CONFIG, other, frames=20) > export.PARITY
+    assert export.parity(path, CONFIG, other, seconds=0.4) > export.PARITY
 
 
 def test_labels_that_do_not_fit_the_network_are_refused(params, tmp_path):
     with pytest.raises(MyoloopError, match="16 channels, but 2 labels"):
-        export.export_tcn(tmp_path / "decoder.onnx", CONFIG, params, ("a", "b"))
+        export.export_decoder(tmp_path / "decoder.onnx", CONFIG, params, ("a", "b"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,16 +12,20 @@ from myoloop.assets import CHECKOUT
 from myoloop.decoder import export
 from myoloop.decoder.contract import check_against
 from myoloop.decoder.runtime import OnnxDecoder
-from myoloop.decoder.weights import load_tcn
+from myoloop.decoder.weights import load_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.collect import Block, collect, noise_seeds
+from myoloop.learn.decoder_sets import RecordingConfig
+from myoloop.learn.decoder_sets import recorded as recorded_sets
 from myoloop.learn.metrics import score
 from myoloop.participant import ParticipantConfig
 from myoloop.task.reference import ReferenceConfig, held_out_seed, labels, make_reference
 
 CONFIG = ParticipantConfig(armband=armband("myo8"))
-SHIPPED = sorted(folder.name for folder in (CHECKOUT / "models").glob("decoder_tcn*"))
+EVERY = sorted(folder.name for folder in (CHECKOUT / "models").glob("decoder_*"))
+SHIPPED = [name for name in EVERY if name.startswith("decoder_tcn")]
+"""Those of one person that say flexed or not."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,20 @@ def test_the_same_blocks_give_the_same_recordings_and_a_recording_does_not_depen
     assert not np.array_equal(again.emg[2], recorded.emg[0])
 
 
+def test_sets_of_one_person_hold_what_was_asked_for_and_flexion_instead_of_labels(recorded):
+    asked = RecordingConfig(
+        armband="myo8", discrete=2, continuous=0, validation=1, test=0, seconds=4.0, reference_seed=3
+    )
+    sets = recorded_sets(asked, "flexion", lambda name, seconds: None)
+    assert sets.tests == {} and sets.who == "person 0"
+    np.testing.assert_array_equal(sets.training.emg, recorded.emg)
+    assert np.mean((sets.training.labels > 0.5) == (recorded.labels > 0.5)) > 0.8  # a label changes half-way, at once
+    between = (sets.training.labels > 0.02) & (sets.training.labels < 0.98)
+    assert between.mean() > 0.05 and sets.training.labels.min() >= 0 and sets.training.labels.max() <= 1
+    with pytest.raises(MyoloopError, match="no recordings for validation"):
+        recorded_sets(dataclasses.replace(asked, validation=0), "flexed", lambda name, seconds: None)
+
+
 def test_no_two_recordings_share_noise():
     blocks = [Block(kind, seed, 50, 60.0) for kind in ("discrete", "continuous") for seed in (1, 2, held_out_seed(1))]
     seeds = np.concatenate([noise_seeds(block) for block in blocks])
@@ -61,16 +80,16 @@ def test_copies_and_unequal_lengths_are_refused():
         collect(CONFIG, (Block("discrete", 1, 2, 1.0), Block("discrete", 2, 2, 2.0)))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_shipped_decoder_fits_its_armband_and_its_checkpoint(name):
     folder = CHECKOUT / "models" / name
     made_with = json.loads((folder / "metrics.json").read_text())["config"]
-    band = armband(made_with["armband"])
+    band = armband(made_with.get("recording", made_with)["armband"])
     decoder = OnnxDecoder(folder / "decoder.onnx")
     check_against(decoder.info, band.rate_hz, band.channel_labels)
-    saved = load_tcn(folder / "decoder.safetensors")
-    assert saved.channel_labels == decoder.channel_labels
-    assert export.parity(folder / "decoder.onnx", saved.config, saved.params, frames=50) <= export.PARITY
+    saved = load_decoder(folder / "decoder.safetensors")
+    assert (saved.channel_labels, saved.target) == (decoder.channel_labels, decoder.info.target)
+    assert export.parity(folder / "decoder.onnx", saved.config, saved.params, seconds=1.0) <= export.PARITY
 
 
 @pytest.mark.parametrize("name", SHIPPED)

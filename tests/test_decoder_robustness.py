@@ -13,6 +13,7 @@ from myoloop.emg.armband import armband
 from myoloop.emg.config import EmgConfig
 from myoloop.emg.synthesis import build_emg
 from myoloop.errors import MyoloopError
+from myoloop.learn import resynthesis
 from myoloop.learn.collect import rollout
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.task.reference import ReferenceConfig, held_out_seed
@@ -32,16 +33,16 @@ def recorded():
     """Excitations and labels of the benchmark, and its EMG: the armband turned by 0, 15 and 30 degrees, half of the
     electrodes off."""
     band = armband(CONFIG.armband)
-    people = robustness.Population(band, EmgConfig())
-    run, seeds = robustness.record(CONFIG, band)
+    people = resynthesis.Population(band, EmgConfig())
+    run, seeds = resynthesis.record_drive(band, CONFIG.recordings, CONFIG.seconds, robustness.reference_of(CONFIG))
     home = people.add("home", lambda: build_emg(band))
-    cases = [robustness.Case("rotation", "", 0.0, "", home)]
+    cases = [resynthesis.Case("rotation", "", 0.0, "", home)]
     for degrees in (15.0, 30.0):
         turned = armband(CONFIG.armband, first_angle_deg=degrees)
         key = people.add(f"{degrees}", lambda b=turned: build_emg(b))
-        cases.append(robustness.Case("rotation", "", degrees, "", key))
-    cases.append(robustness.Case("electrodes", "", 8, "", home, robustness._without(band, 8)))
-    emg = {(case, one): signal for case, one, signal in robustness.resynthesise(people, cases, run, seeds)}
+        cases.append(resynthesis.Case("rotation", "", degrees, "", key))
+    cases.append(resynthesis.Case("electrodes", "", 8, "", home, resynthesis.without(band, 8)))
+    emg = {(case, one): signal for case, one, signal in resynthesis.resynthesise(people, cases, run, seeds)}
     return run, seeds, {c: np.stack([emg[c, r] for r in range(CONFIG.recordings)]) for c in range(len(cases))}
 
 
@@ -75,7 +76,7 @@ def test_decoder_of_another_armband_is_refused():
 
 
 def test_interval_holds_the_mean_and_curves_that_rise_do_not_fall():
-    mean, low, high = robustness.interval(np.array([0.8, 0.9, 0.85]))
+    mean, low, high = resynthesis.interval(np.array([0.8, 0.9, 0.85]))
     assert low < mean < high and mean == pytest.approx(0.85)
 
     def curve(*accuracy):

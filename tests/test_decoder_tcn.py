@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from myoloop import checkpoint
-from myoloop.decoder import tcn
-from myoloop.decoder.weights import load_tcn, save_tcn
+from myoloop.decoder import networks, tcn
+from myoloop.decoder.weights import load_decoder, save_decoder
 from myoloop.errors import MyoloopError
 
 SMALL = tcn.TcnConfig(channels=3, rate_hz=400.0, spatial_filters=4, temporal_filters=2, hidden=8)
 FRAMES = 60
-predict = jax.jit(tcn.predict, static_argnums=0)
+predict = jax.jit(networks.predict, static_argnums=0)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_step_frame_by_frame_equals_offline_inside_a_jitted_loop(params, emg, of
     @jax.jit
     def run(params, frames):
         def one(state, frame):
-            answer, state = tcn.step(SMALL, params, state, frame)
+            answer, state = networks.step(SMALL, params, state, frame)
             return state, answer
 
         return jax.lax.scan(one, tcn.init_state(SMALL, 2), frames)[1]
@@ -73,7 +73,7 @@ def test_a_prediction_depends_on_the_receptive_field_and_no_further_back(params,
     sample = 5 * SMALL.samples_per_call
     answer, _ = predict(SMALL, params, tcn.init_state(SMALL, 2), emg.at[:, sample].add(300.0))
     changed = np.flatnonzero(np.abs(answer - offline).max(axis=(0, 2)) > 1e-6)
-    reach = SMALL.receptive_field_s * SMALL.rate_hz
+    reach = SMALL.looks_back_s * SMALL.rate_hz
     assert changed[0] == 5
     last_sample_seen_from = (changed[-1] + 1) * SMALL.samples_per_call - sample
     assert reach - SMALL.samples_per_call < last_sample_seen_from <= reach
@@ -88,16 +88,16 @@ def test_participants_of_a_batch_do_not_mix(params, emg, offline):
 def test_any_armband_fits_within_100k_parameters_and_half_a_second(channels, rate_hz, samples):
     config = tcn.TcnConfig(channels=channels, rate_hz=rate_hz)
     params = tcn.init_params(config, jax.random.key(0))
-    prediction, _ = tcn.step(config, params, tcn.init_state(config, 2), jnp.ones((2, samples, channels)))
+    prediction, _ = networks.step(config, params, tcn.init_state(config, 2), jnp.ones((2, samples, channels)))
     assert config.samples_per_call == samples
     assert prediction.shape == (2, 5)
-    assert tcn.count_parameters(params) <= 100_000
-    assert 0.3 <= config.receptive_field_s <= 0.5
+    assert networks.count_parameters(params) <= 100_000
+    assert 0.3 <= config.looks_back_s <= 0.5
 
 
 def test_an_electrode_artefact_of_a_million_volts_gives_a_probability(params):
     emg = jnp.full((1, SMALL.samples_per_call, 3), 1e12)
-    prediction, state = tcn.step(SMALL, params, tcn.init_state(SMALL, 1), emg)
+    prediction, state = networks.step(SMALL, params, tcn.init_state(SMALL, 1), emg)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((prediction, state)))
 
 
@@ -112,7 +112,7 @@ def test_standardised_features_have_zero_mean_and_unit_spread(params, emg):
 @pytest.mark.parametrize("shape", [(1, 9, 3), (1, 0, 3), (1, 8, 4)])
 def test_emg_of_the_wrong_shape_is_refused_with_the_shape_expected(params, shape):
     with pytest.raises(MyoloopError, match=r"multiple of 8 samples, 3 channels"):
-        tcn.step(SMALL, params, tcn.init_state(SMALL, 1), jnp.zeros(shape))
+        networks.step(SMALL, params, tcn.init_state(SMALL, 1), jnp.zeros(shape))
 
 
 def test_a_frame_without_a_sample_is_refused():
@@ -121,8 +121,8 @@ def test_a_frame_without_a_sample_is_refused():
 
 
 def test_saved_weights_come_back_exactly_and_ready_to_run(params, emg, offline, tmp_path):
-    save_tcn(tmp_path / "w.safetensors", SMALL, params, ("a", "b", "c"), "mine")
-    back = load_tcn(tmp_path / "w.safetensors")
+    save_decoder(tmp_path / "w.safetensors", SMALL, params, ("a", "b", "c"), "mine")
+    back = load_decoder(tmp_path / "w.safetensors")
     assert (back.config, back.channel_labels, back.name) == (SMALL, ("a", "b", "c"), "mine")
     again, _ = predict(back.config, back.params, tcn.init_state(back.config, 2), emg)
     np.testing.assert_array_equal(again, offline)
@@ -132,4 +132,4 @@ def test_weights_of_another_network_are_refused(params, tmp_path):
     path = tmp_path / "w.safetensors"
     checkpoint.save(path, params, kind="decoder_tcn", config={"network": {"width": 3}})
     with pytest.raises(MyoloopError, match="does not fit this version's network"):
-        load_tcn(path)
+        load_decoder(path)

@@ -11,8 +11,8 @@ import pytest
 from myoloop.body.engine import Posture
 from myoloop.body.model import load_hand
 from myoloop.body.names import FOREARM_MUSCLES
-from myoloop.decoder import tcn
-from myoloop.decoder.weights import save_tcn
+from myoloop.decoder import networks, tcn
+from myoloop.decoder.weights import save_decoder
 from myoloop.emg.armband import armband
 from myoloop.emg.synthesis import build_emg, init_emg, synthesise
 from myoloop.errors import MyoloopError
@@ -39,7 +39,7 @@ def decoder(tmp_path_factory):
     """A decoder that was never trained: its answers are as good as any to learn to predict."""
     path = tmp_path_factory.mktemp("decoder") / "decoder.safetensors"
     params = tcn.init_params(NETWORK, jax.random.key(1))
-    save_tcn(path, NETWORK, params, BAND.channel_labels, "untrained")
+    save_decoder(path, NETWORK, params, BAND.channel_labels, "untrained")
     return path, params
 
 
@@ -233,6 +233,28 @@ def test_a_run_goes_on_bit_for_bit_with_every_learner(decoder, learner, tmp_path
     assert max(jax.tree.leaves(moved)) > 0
     policy = second.policy
     assert policy.cues == ("target", "prediction") and policy.name.startswith(f"phase 2, {learner}")
+
+
+@pytest.mark.parametrize("kind", ["gru", "lda"])
+def test_the_loop_in_training_holds_any_kind_of_decoder_and_gradient_only_a_tcn(kind, tmp_path):
+    sizes = {} if kind == "lda" else {"spatial_filters": 8, "temporal_filters": 2, "hidden": 8}
+    network = networks.make_config(kind, channels=BAND.channels, rate_hz=BAND.rate_hz, **sizes)
+    params = networks.init_params(network, jax.random.key(1))
+    params = {**params, "head": jax.tree.map(lambda leaf: leaf + 0.1, params["head"])}
+    path = tmp_path / "decoder.safetensors"
+    save_decoder(path, network, params, BAND.channel_labels, "untrained")
+    hand = load_hand()
+    loop = _small((path, params), "ppo").build(hand, 0.02).loop
+    before = init_loop(loop, jax.random.key(0), 0.0)
+    body = Posture(np.zeros((2, 23)), np.zeros((2, 23)), np.zeros((2, 39)), np.zeros(2), np.zeros(2, bool))
+    size = observation_layout(loop.task.config.look_ahead_s, loop.cues).size
+    after, made = decide(loop, loop.policy.init(jax.random.key(0)), init_normaliser(size), before, body)
+    out, _ = synthesise(loop.emg, before.emg, made.excitation, loop.samples)
+    odds, state = networks.logits(network, params, before.decoder, out.chunk)
+    np.testing.assert_allclose(made.odds, odds[:, -1], atol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), after.decoder, state)
+    with pytest.raises(MyoloopError, match=f"filters of a TCN; the decoder is of kind '{kind}'"):
+        _small((path, params), "gradient").build(hand, 0.02)
 
 
 def test_the_armband_may_sit_otherwise_and_lose_contact(decoder):

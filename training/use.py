@@ -21,7 +21,7 @@ from rich.table import Table
 
 from myoloop.assets import POLICY, find_file
 from myoloop.checkpoint import write_atomically
-from myoloop.decoder.weights import load_tcn
+from myoloop.decoder.weights import load_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.closed_loop import UseConfig, use
@@ -59,7 +59,7 @@ class UseRun:
 def main(run: UseRun) -> dict:
     """Everybody does the same test; returns what the last line says."""
     console, band = Console(stderr=True), worn(armband(run.armband), run.rotation_deg)
-    decoder = load_tcn(find_file(run.decoder, kind="decoder"))
+    decoder = load_decoder(find_file(run.decoder, kind="decoder"))
     named = {}
     for entry in run.policies:
         name, equals, file = entry.partition("=")

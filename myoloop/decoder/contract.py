@@ -1,8 +1,9 @@
 """What an ONNX file must be to serve as a decoder, and the check that says exactly what is wrong with one that is not.
 
 Input `emg`, float32 (batch, samples, channels), microvolts. Output `prediction`, float32 (batch, 5): probability of
-flexed, thumb to little. A streaming model may have inputs `state_NAME`, each answered by an output `next_state_NAME` of
-the same shape; states start at zero. The batch axis is dynamic, or 1. The metadata of the file (ONNX `metadata_props`):
+flexed, or flexion, thumb to little, 0..1. A streaming model may have inputs `state_NAME`, each answered by an output
+`next_state_NAME` of the same shape; states start at zero. The batch axis is dynamic, or 1. The metadata of the file (ONNX
+`metadata_props`):
 
     version           "1": of this contract
     kind              "streaming" (called every samples_per_call) or "window" (stateless, called every hop on a window)
@@ -11,6 +12,8 @@ the same shape; states start at zero. The batch axis is dynamic, or 1. The metad
     classes           JSON list: ["thumb", "index", "middle", "ring", "little"]
     samples_per_call  streaming: samples of each call
     window, hop       window: samples looked at, and samples between calls
+    target            optional: what the five values are. "flexed" (default): probability that the finger is flexed;
+                      "flexion": how far it is flexed, 0 extended to 1 flexed
     name, model_version   optional: what reports should call it
 """
 
@@ -29,6 +32,8 @@ from myoloop.errors import MyoloopError
 
 CONTRACT_VERSION = "1"
 KINDS = ("streaming", "window")
+TARGETS = ("flexed", "flexion")
+"""What the five values may be: a probability, or how far the finger is flexed."""
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -58,7 +63,9 @@ class DecoderInfo:
     hop: int
     """New samples between calls (streaming: samples_per_call)."""
     classes: tuple[str, ...] = FINGERS
-    """What the five values of a prediction stand for."""
+    """The fingers that the five values of a prediction belong to."""
+    target: str = "flexed"
+    """What the values are: one of TARGETS."""
     version: str = CONTRACT_VERSION
     """Version of the contract."""
 
@@ -77,6 +84,7 @@ class DecoderInfo:
             "rate_hz": repr(float(self.rate_hz)),
             "channel_labels": json.dumps(list(self.channel_labels)),
             "classes": json.dumps(list(self.classes)),
+            "target": self.target,
             "name": self.name,
             "model_version": self.model_version,
         } | {key: str(value) for key, value in lengths.items()}
@@ -130,9 +138,15 @@ def parse_info(metadata: dict[str, str], fallback_name: str, where: str) -> Deco
                 f"{where}: metadata 'hop' is {hop} samples but 'window' only {window}: some samples would never be "
                 "looked at. Make hop at most window."
             )
+    target = metadata.get("target", TARGETS[0]).strip()
+    if target not in TARGETS:
+        raise MyoloopError(
+            f"{where}: metadata 'target' is '{target}'; expected 'flexed' (probability that a finger is flexed, also "
+            "when left out) or 'flexion' (how far it is flexed, 0 to 1)."
+        )
     name = metadata.get("name", "").strip() or fallback_name
     model_version = metadata.get("model_version", "").strip()
-    return DecoderInfo(name, model_version, kind, rate_hz, labels, window, hop, classes, version)
+    return DecoderInfo(name, model_version, kind, rate_hz, labels, window, hop, classes, target, version)
 
 
 def emg_input(inputs: Iterable[TensorSpec], where: str) -> TensorSpec:

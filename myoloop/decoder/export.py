@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from myoloop import checkpoint
-from myoloop.decoder import tcn
+from myoloop.decoder import networks
 from myoloop.decoder.contract import DecoderInfo
 from myoloop.decoder.runtime import OnnxDecoder
 from myoloop.errors import MyoloopError
@@ -20,29 +20,34 @@ from myoloop.errors import MyoloopError
 PARITY = 1e-4
 """Largest difference of a probability between the file in onnxruntime and the network in JAX."""
 
-_TRIAL_FRAMES = 200  # 4 s at 20 ms: many times the receptive field
+TRIAL_S = 4.0
+"""Length of the stream that an exported file is tried on, seconds: many times what a decoder looks back."""
 
 
-def export_tcn(
+def export_decoder(
     path: str | Path,
-    config: tcn.TcnConfig,
-    params: tcn.Params,
+    config: networks.Config,
+    params: networks.Params,
     channel_labels: tuple[str, ...],
-    name: str = "tcn",
+    name: str = "",
     model_version: str = "",
+    target: str = "flexed",
+    trial_s: float = TRIAL_S,
 ) -> float:
-    """Write a TCN as an ONNX decoder with a dynamic batch, and try it.
+    """Write a decoder of any kind as ONNX with a dynamic batch, and try it.
 
     Args:
       path: where to write.
-      config: sizes of the network.
+      config: which decoder.
       params: its parameters.
       channel_labels: names of the channels, in order.
-      name: what reports should call the decoder.
+      name: what reports should call the decoder; its kind if empty.
       model_version: the maker's version.
+      target: what its values are, of contract.TARGETS.
+      trial_s: length of the stream it is tried on, seconds.
 
     Returns:
-      the largest difference from JAX over a 4 s stream.
+      the largest difference from JAX over that stream, cut at random.
 
     Raises:
       MyoloopError: that difference exceeds `PARITY`, or the labels do not fit the network. The file is removed then.
@@ -53,11 +58,14 @@ def export_tcn(
             f"{channel_labels}."
         )
     samples = config.samples_per_call
-    info = DecoderInfo(name, model_version, "streaming", config.rate_hz, tuple(channel_labels), samples, samples)
+    info = DecoderInfo(
+        name or networks.kind_of(config), model_version, "streaming", config.rate_hz, tuple(channel_labels), samples,
+        samples, target=target,
+    )  # fmt: skip
     model = _to_onnx(config, params)
     path = Path(path)
     save_model(add_metadata(model, info), path)
-    error = parity(path, config, params)
+    error = parity(path, config, params, trial_s)
     if not error <= PARITY:
         path.unlink()
         raise MyoloopError(
@@ -69,16 +77,28 @@ def export_tcn(
 
 
 def parity(
-    path: str | Path, config: tcn.TcnConfig, params: tcn.Params, frames: int = _TRIAL_FRAMES, seed: int = 0
+    path: str | Path, config: networks.Config, params: networks.Params, seconds: float = TRIAL_S, seed: int = 0
 ) -> float:
-    """Largest difference of a probability between file and network, over a noise stream of changing loudness."""
+    """Largest difference of a value between the file, fed chunks of 1 sample to 1 s at random, and the network, fed all at
+    once, over a noise stream of changing loudness. Infinite if an answer is missing or comes at the wrong sample."""
     rng = np.random.default_rng(seed)
     samples = config.samples_per_call
+    frames = round(seconds * config.rate_hz / samples)
     loudness = np.repeat(10.0 ** rng.uniform(0, 2.5, (frames // 10 + 1, config.channels)), 10 * samples, axis=0)
     emg = (rng.standard_normal((frames * samples, config.channels)) * loudness[: frames * samples]).astype(np.float32)
-    expected, _ = jax.jit(functools.partial(tcn.predict, config))(params, tcn.init_state(config, 1), emg[None])
-    answers = OnnxDecoder(path).push(emg)
-    return float(np.max(np.abs(np.stack([p for _, p in answers]) - np.asarray(expected)[0])))
+    expected, _ = jax.jit(functools.partial(networks.predict, config))(
+        params, networks.init_state(config, 1), emg[None]
+    )
+    decoder, answers, due, start = OnnxDecoder(path), [], [], 0
+    while start < len(emg):
+        length = int(np.exp(rng.uniform(0.0, np.log(config.rate_hz))))  # as many short ones as long ones
+        for used, answer in decoder.push(emg[start : start + length]):
+            answers.append(answer)
+            due.append(start + used)
+        start += length
+    if due != [(n + 1) * samples for n in range(frames)]:
+        return float("inf")
+    return float(np.max(np.abs(np.stack(answers) - np.asarray(expected)[0])))
 
 
 def add_metadata(model: onnx.ModelProto, info: DecoderInfo) -> onnx.ModelProto:
@@ -103,21 +123,23 @@ def save_model(model: onnx.ModelProto, path: str | Path) -> None:
     checkpoint.write_atomically(Path(path), model.SerializeToString())
 
 
-def _to_onnx(config: tcn.TcnConfig, params: tcn.Params) -> onnx.ModelProto:
+def _to_onnx(config: networks.Config, params: networks.Params) -> onnx.ModelProto:
     from jax2onnx import to_onnx  # slow to import, and needed only here
 
-    def flat_step(emg: jax.Array, raw: jax.Array, power: jax.Array, *hidden: jax.Array) -> tuple[jax.Array, ...]:
-        prediction, state = tcn.step(config, params, tcn.TcnState(raw, power, tuple(hidden)), emg)
-        return (prediction, state.raw, state.power, *state.hidden)
+    start = networks.init_state(config, 1)
+    names = [f"state_{name}" for name, _ in networks.named(start)]
+    leaves, structure = jax.tree.flatten(start)
 
-    state = tcn.init_state(config, 1)
+    def flat_step(emg: jax.Array, *state: jax.Array) -> tuple[jax.Array, ...]:
+        values, following = networks.step(config, params, jax.tree.unflatten(structure, state), emg)
+        return (values, *jax.tree.leaves(following))
+
     emg = jnp.zeros((1, config.samples_per_call, config.channels))
-    names = ["state_raw", "state_power", *(f"state_hidden_{layer}" for layer in range(len(state.hidden)))]
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of missing type notes on intermediate shapes
     return to_onnx(
         flat_step,
-        inputs=[("batch", *array.shape[1:]) for array in (emg, state.raw, state.power, *state.hidden)],
-        model_name="myoloop_tcn",
+        inputs=[("batch", *array.shape[1:]) for array in (emg, *leaves)],
+        model_name=f"myoloop_{networks.kind_of(config)}",
         input_names=["emg", *names],
         output_names=["prediction", *(f"next_{name}" for name in names)],
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -200,10 +202,62 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
             raise MyoloopError(
                 f"{path}: not an ONNX model, or a truncated one ({len(content)} bytes). Export or copy it again."
             ) from error
+        unknown = unsupported(content)
         raise MyoloopError(
-            f"{path}: onnxruntime {onnxruntime.__version__} cannot load this model: {reason}. Export it with "
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot load this model: {unknown or reason}. Export it with "
             "operators and an opset that this onnxruntime knows."
         ) from error
+
+
+def unsupported(content: bytes) -> str:
+    """What of a model's file this onnxruntime does not know: operators, with domain or opset, or the opset; else empty."""
+    import onnx  # only when something is wrong: it is slow to load
+
+    model = onnx.load_from_string(content)
+    own = {(function.domain, function.name) for function in model.functions}
+    opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    kernels: dict[tuple[str, str], int] = {}  # operator -> first opset of its newest kernel
+    for kernel in getattr(onnxruntime.capi._pybind_state, "get_all_opkernel_def", list)():
+        name = (_domain(kernel.domain), kernel.op_name)
+        kernels[name] = max(kernels.get(name, 0), kernel.version_range[0])
+    missing = set()
+    for node in _nodes(model):
+        name = (_domain(node.domain), node.op_type)
+        if kernels and name not in kernels and (node.domain, node.op_type) not in own and not _composed(*name, opsets):
+            where = f"domain {node.domain}" if name[0] else f"opset {opsets.get('', '?')}"
+            missing.add(f"{node.op_type} ({where})")
+    if missing:
+        return f"it does not know the operator{'s' if len(missing) > 1 else ''} {', '.join(sorted(missing))}"
+    newest = max((opset for (domain, _), opset in kernels.items() if not domain), default=0)
+    if opsets.get("", 0) > newest > 0:
+        return f"the model is of ONNX opset {opsets['']}, it knows those up to {newest}"
+    return ""
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    """All nodes of a model, those of its branches, loops and functions included."""
+    graphs = [model.graph, *model.functions]
+    while graphs:
+        for node in graphs.pop().node:
+            yield node
+            graphs += [each.g for each in node.attribute if each.HasField("g")]
+            graphs += [graph for each in node.attribute for graph in each.graphs]
+
+
+def _composed(domain: str, name: str, opsets: dict[str, int]) -> bool:
+    """Whether the standard defines an operator by others, so that no kernel is needed."""
+    import onnx
+
+    try:
+        schema: Any = onnx.defs.get_schema(name, min(opsets.get(domain, 1), onnx.defs.onnx_opset_version()), domain)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _domain(name: str) -> str:
+    """The standard's domain has two names."""
+    return "" if name == "ai.onnx" else name
 
 
 def read_contract(session: onnxruntime.InferenceSession, path: Path) -> tuple[DecoderInfo, tuple[TensorSpec, ...]]:

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from myoloop.body.model import Hand
-from myoloop.decoder import tcn
-from myoloop.decoder.weights import TcnWeights
+from myoloop.decoder import networks
+from myoloop.decoder.weights import DecoderWeights
 from myoloop.errors import MyoloopError
 from myoloop.learn.metrics import Scores, score
 from myoloop.participant import Act, ParticipantConfig, Participants
@@ -80,7 +80,7 @@ class Use(NamedTuple):
 
 def use(
     participant: ParticipantConfig,
-    decoder: TcnWeights,
+    decoder: DecoderWeights,
     config: UseConfig,
     conditions: dict[str, float] | None = None,
     on_second: Callable[[float], None] = lambda seconds: None,
@@ -107,8 +107,8 @@ def use(
         people.set_condition(name, strength)
     people.reset(np.arange(config.participants) + 1000 * config.noise)
     hz = participant.control_hz
-    answer = jax.jit(tcn.logits, static_argnums=0)
-    state, acts, reached, answers = tcn.init_state(network, config.participants), [], [], []
+    answer = jax.jit(networks.logits, static_argnums=0)
+    state, acts, reached, answers = networks.init_state(network, config.participants), [], [], []
     for step in range(round(config.seconds * hz) + 1):
         act = people.act()
         acts.append(act)

@@ -33,6 +33,7 @@ def collect(
     blocks: tuple[Block, ...],
     split: str = "any",
     on_second: Callable[[float], None] = lambda seconds: None,
+    target: str = "flexed",
 ) -> Recordings:
     """Roll out every block and put the recordings after one another.
 
@@ -41,6 +42,7 @@ def collect(
       blocks: what to record; all of one length. Different seeds give different references, noise and discharges.
       split: "training" or "held_out" refuses seeds of the other kind (task/reference.py).
       on_second: called with the participant seconds recorded since the last call.
+      target: of decoder.contract.TARGETS: whether the labels are 0 and 1, or the flexion asked for.
 
     Raises:
       MyoloopError: a seed of the wrong split, blocks of different lengths, or two blocks with one seed and kind: they
@@ -55,18 +57,22 @@ def collect(
         reference = ReferenceConfig(kind=block.kind, seed=block.seed, split=split)
         people = Participants(dataclasses.replace(config, reference=reference), participants=block.recordings)
         seeds = noise_seeds(block)
-        parts.append(rollout(people, seeds, round(block.seconds * config.control_hz), on_second))
+        parts.append(rollout(people, seeds, round(block.seconds * config.control_hz), on_second, target))
     return Recordings(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def rollout(
-    people: Participants, seeds: np.ndarray, steps: int, on_second: Callable[[float], None] = lambda seconds: None
+    people: Participants,
+    seeds: np.ndarray,
+    steps: int,
+    on_second: Callable[[float], None] = lambda seconds: None,
+    target: str = "flexed",
 ) -> Recordings:
     """EMG (B, steps x samples, channels) of `steps` control steps from rest, and the labels (B, steps, 5).
 
     The label of a step is the one asked for at its end, when its newest EMG sample is taken.
     """
-    acts, labels = act_out(people, seeds, steps, lambda act: act.chunk, on_second)
+    acts, labels = act_out(people, seeds, steps, lambda act: act.chunk, on_second, target)
     return Recordings(np.concatenate(acts, axis=1), labels)
 
 
@@ -76,13 +82,15 @@ def act_out(
     steps: int,
     keep: Callable[[Act], np.ndarray],
     on_second: Callable[[float], None] = lambda seconds: None,
+    target: str = "flexed",
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """What `keep` takes of each of `steps` control steps from rest, and the labels (B, steps, 5) at their ends."""
+    """What `keep` takes of each of `steps` control steps from rest, and the labels (B, steps, 5) at their ends; with target
+    "flexion" the flexion asked for."""
     people.reset(seeds)
     kept, labels = [], []
     for done in play(people, steps, on_second):
         kept.append(keep(done.act))
-        labels.append(done.target)
+        labels.append(done.target if target == "flexed" else done.flexion)
     return kept, np.stack(labels, axis=1)
 
 

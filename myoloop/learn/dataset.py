@@ -24,6 +24,8 @@ from myoloop.learn.dataset_plan import SPLITS
 from myoloop.learn.supervised import Recordings
 from myoloop.task.reference import KINDS
 
+_ASKED = {"flexed": "labels", "flexion": "flexion"}  # a decoder's target -> the array that holds it
+
 HEALTHY = "healthy"
 """What `select` calls recordings without a condition."""
 
@@ -189,10 +191,11 @@ class Dataset:
                 emg, labels = (self.read(recording, name, first, length) for name in ("emg", "labels"))
                 yield Window(one, first, emg, labels.astype(np.float32))
 
-    def crops(self, rng: np.random.Generator, count: int, steps: int) -> Recordings:
+    def crops(self, rng: np.random.Generator, count: int, steps: int, target: str = "flexed") -> Recordings:
         """`count` random stretches of `steps` control steps of random recordings: emg (count, samples, channels) and labels
-        (count, steps, 5)."""
+        (count, steps, 5), 0 or 1; with target "flexion" the flexion asked for, 0 to 1."""
         self._filled()
+        asked = _ASKED[target]
         if not 0 < steps <= self.steps:
             raise MyoloopError(f"crops of {steps} steps asked for; recordings have {self.steps}.")
         which = rng.integers(len(self.recordings), size=count)
@@ -203,16 +206,16 @@ class Dataset:
         for n in order:
             recording, first = int(which[n]), int(starts[n])
             emg[n] = self.read(recording, "emg", first, steps)
-            labels[n] = self.read(recording, "labels", first, steps).astype(np.float32)
+            labels[n] = self.read(recording, asked, first, steps).astype(np.float32)
         return Recordings(np.stack(emg), np.stack(labels))
 
-    def load(self) -> Recordings:
-        """All of them in memory: emg (recordings, samples, channels) and labels (recordings, steps, 5)."""
+    def load(self, target: str = "flexed") -> Recordings:
+        """All of them in memory: emg (recordings, samples, channels) and labels (recordings, steps, 5), as of `crops`."""
         self._filled()
         emg = np.empty((len(self), self.steps * self.samples_per_step, len(self.channel_labels)), np.float32)
         labels = np.empty((len(self), self.steps, 5), np.float32)
         for recording in range(len(self)):
-            emg[recording], labels[recording] = self.read(recording, "emg"), self.read(recording, "labels")
+            emg[recording], labels[recording] = self.read(recording, "emg"), self.read(recording, _ASKED[target])
         return Recordings(emg, labels)
 
     def _one(self, recording: int) -> Recorded:
@@ -223,6 +226,18 @@ class Dataset:
     def _filled(self) -> None:
         if not self.recordings:
             raise MyoloopError(f"{self.folder}: no recordings were selected, so there is nothing to learn from.")
+
+
+class FromDisk(NamedTuple):
+    """A dataset as a source of crops (learn.supervised.Source): read from disk when they are asked for."""
+
+    dataset: Dataset
+    target: str = "flexed"
+    """Of decoder.contract.TARGETS."""
+
+    def crops(self, rng: np.random.Generator, count: int, steps: int) -> Recordings:
+        """As Dataset.crops."""
+        return self.dataset.crops(rng, count, steps, self.target)
 
 
 class Splits(NamedTuple):
@@ -345,4 +360,4 @@ def _some(names: Collection[Any]) -> str:
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
 
-__all__ = ["Dataset", "Index", "Recorded", "Splits", "Window", "check_apart", "load_dataset", "splits"]
+__all__ = ["Dataset", "FromDisk", "Index", "Recorded", "Splits", "Window", "check_apart", "load_dataset", "splits"]

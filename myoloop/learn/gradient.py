@@ -14,6 +14,7 @@ from jax import Array
 
 from myoloop.body.names import MUSCLES
 from myoloop.decoder import tcn
+from myoloop.decoder.networks import kind_of
 from myoloop.errors import MyoloopError
 from myoloop.learn.expected_power import ExpectedPower, power, tabulate
 from myoloop.learn.rollout import Experience, Loop
@@ -75,13 +76,20 @@ class GradientLearner:
         `improve_policy`.
 
         Raises:
-          MyoloopError: a loop without decoder, or several people side by side.
+          MyoloopError: a loop without decoder, or with one that is no TCN, or several people side by side.
         """
         if loop.interface is None or loop.emg is None:
             raise MyoloopError("the learner 'gradient' needs a decoder of this project (a .safetensors file).")
+        network = loop.interface.network
+        if not isinstance(network, tcn.TcnConfig):
+            raise MyoloopError(
+                f"the learner 'gradient' goes through the filters of a TCN; the decoder is of kind '{kind_of(network)}': use "
+                "learner internal_model or ppo, or a TCN."
+            )
         self.config, self.loop, self.unroll, self.begin = config, loop, unroll, begin
+        self._network = network
         self._leverage = leverage
-        self._table = tabulate(loop.emg, loop.interface.network, loop.interface.params)
+        self._table = tabulate(loop.emg, network, loop.interface.params)
         self._improve = jax.jit(self._improved)
 
     def start(self, key: Array) -> GradientState:
@@ -120,6 +128,5 @@ class GradientLearner:
 
     def _forward(self, table: ExpectedPower, excitation: Array) -> Array:
         assert self.loop.interface is not None
-        interface = self.loop.interface
-        odds = tcn.logits_of_power(interface.network, interface.params, power(table, excitation))
+        odds = tcn.logits_of_power(self._network, self.loop.interface.params, power(table, excitation))
         return odds[None, :, self.config.past :]

@@ -48,8 +48,37 @@ def score(odds: np.ndarray, labels: np.ndarray, frame_ms: float = 20.0) -> Score
 
 
 def cross_entropy(odds: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log of the probability given to what was asked, nats."""
-    return float(np.mean(np.logaddexp(0.0, odds) - odds * (labels > 0.5)))
+    """Mean of -log of the probability given to what was asked, nats; least where the value is the mean of labels 0 to 1."""
+    return float(np.mean(np.logaddexp(0.0, odds) - odds * labels))
+
+
+def right(odds: np.ndarray, labels: np.ndarray) -> float:
+    """Fraction of frames and fingers on the right side of one half."""
+    return float(np.mean((odds > 0) == (labels > 0.5)))
+
+
+class FlexionScores(NamedTuple):
+    """Flexion answered against flexion asked for, over all recordings and frames. Per-finger tuples go from thumb to little."""
+
+    r2: float
+    """Fraction of the variance explained, 1 - squared error / variance, mean over fingers; 0 knows nothing but the mean."""
+    r2_per_finger: tuple[float, ...]
+    rmse: float
+    """Root of the mean squared error, in units of the way from extended to flexed."""
+    rmse_per_finger: tuple[float, ...]
+    accuracy: float
+    """Fraction of frames and fingers on the right side of one half."""
+
+
+def score_flexion(odds: np.ndarray, flexion: np.ndarray) -> FlexionScores:
+    """Score log-odds (recordings, frames, 5), whose sigmoid is the flexion answered, against flexion 0..1 of the same shape."""
+    answered = 0.5 * (1.0 + np.tanh(0.5 * odds.astype(np.float64)))
+    square = np.mean((answered - flexion) ** 2, axis=(0, 1))
+    r2 = 1.0 - square / np.maximum(np.var(flexion.astype(np.float64), axis=(0, 1)), 1e-12)
+    rmse = float(np.sqrt(square.mean()))
+    return FlexionScores(
+        float(r2.mean()), tuple(r2.tolist()), rmse, tuple(np.sqrt(square).tolist()), right(odds, flexion)
+    )
 
 
 def _balanced(right: np.ndarray, flexed: np.ndarray) -> float:

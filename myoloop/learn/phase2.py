@@ -10,7 +10,7 @@ import numpy as np
 from myoloop.assets import POLICY, find_file
 from myoloop.body.leverage import leverage
 from myoloop.body.model import Hand
-from myoloop.decoder.weights import TcnWeights, load_tcn
+from myoloop.decoder.weights import DecoderWeights, load_decoder
 from myoloop.emg.armband import Armband, armband
 from myoloop.emg.circumstances import Circumstances
 from myoloop.emg.condition_names import DRIVE, MOVING, PERSON, check_conditions
@@ -107,7 +107,7 @@ class Phase2Config:
             raise unknown_name("learner", self.learner, LEARNERS)
         band = armband(self.armband)
         samples = round(band.rate_hz * control_dt)
-        decoder = load_tcn(find_file(self.decoder, kind="decoder"))
+        decoder = load_decoder(find_file(self.decoder, kind="decoder"))
         _check(decoder, band, samples, self.decoder)
         emg = build_emg(worn(band, self.rotation_deg), EmgConfig(seed=self.person))
         network, action, begin = self.network, self.action, None
@@ -172,7 +172,7 @@ def _circumstances(conditions: dict[str, float], band: Armband, emg: EmgParams, 
     return now
 
 
-def _check(decoder: TcnWeights, band: Armband, samples: int, path: str) -> None:
+def _check(decoder: DecoderWeights, band: Armband, samples: int, path: str) -> None:
     network = decoder.config
     if (network.channels, network.rate_hz) != (band.channels, band.rate_hz):
         raise MyoloopError(

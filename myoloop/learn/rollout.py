@@ -23,7 +23,7 @@ from jax import Array
 from myoloop.body.engine import Engine, Posture, in_float32
 from myoloop.body.mjx_physics import MjxPhysics
 from myoloop.body.names import FINGERS, FOREARM_MUSCLES, MUSCLES
-from myoloop.decoder import tcn
+from myoloop.decoder import networks
 from myoloop.emg.circumstances import Circumstances
 from myoloop.emg.synthesis import EmgParams, EmgState, init_emg, synthesise
 from myoloop.learn.ppo import Rollout
@@ -53,8 +53,8 @@ PRIVILEGED = 18
 class Interface:
     """The decoder that the participants use, frozen, and what its right answers are worth."""
 
-    params: tcn.Params
-    network: tcn.TcnConfig = struct.field(pytree_node=False)
+    params: networks.Params
+    network: networks.Config = struct.field(pytree_node=False)
     worth: float = struct.field(pytree_node=False, default=1.0)
     """Reward of a step in which the decoder is sure of all that was asked."""
 
@@ -114,7 +114,7 @@ class LoopState(NamedTuple):
     carry: Any
     """What the policies remember."""
     emg: EmgState | None
-    decoder: tcn.TcnState | None
+    decoder: networks.State | None
     odds: Array
     """(B, 5) log-odds that the decoder answered last; 0 before."""
     noise: Array
@@ -165,7 +165,7 @@ def init_loop(loop: Loop, key: Array, progress: float) -> LoopState:
         task=start(loop.task, of_task, progress),
         carry=seeded(loop.policy.start(b), of_carry),
         emg=None if loop.emg is None else init_emg(loop.emg, np.arange(b)),
-        decoder=None if loop.interface is None else tcn.init_state(loop.interface.network, b),
+        decoder=None if loop.interface is None else networks.init_state(loop.interface.network, b),
         odds=jnp.zeros((b, len(FINGERS))),
         noise=jnp.zeros((b, len(MUSCLES))),
         key=of_steps,
@@ -202,7 +202,7 @@ def decide(
         out, emg_state = synthesise(loop.emg, state.emg, excitation, loop.samples, loop.circumstances)
         emg_uv = jnp.sqrt(jnp.mean(out.chunk**2, axis=(1, 2)))
         if loop.interface is not None and decoder is not None:
-            answers, decoder = tcn.logits(loop.interface.network, loop.interface.params, decoder, out.chunk)
+            answers, decoder = networks.logits(loop.interface.network, loop.interface.params, decoder, out.chunk)
             odds = answers[:, -1]
     asked = asked_labels(loop.task, state.task, loop.task.control_dt)
     made = Decision(obs, private, action, log_prob(dist, action), excitation, push(state.task), emg_uv, odds, asked)

@@ -1,29 +1,53 @@
-"""Train a decoder on recorded EMG (phase 1.5): crops, augmentation, AdamW, the best state on validation recordings."""
+"""Train a decoder on recorded EMG (phase 1.5): crops, augmentation, AdamW, the best state on validation recordings, and
+probabilities that are calibrated on them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from myoloop.decoder import tcn
+from myoloop.body.names import FINGERS
+from myoloop.decoder import networks
+from myoloop.decoder.lda import LdaConfig
 from myoloop.errors import MyoloopError
-from myoloop.learn.metrics import Scores, cross_entropy, score
+from myoloop.learn.augmentation import AugmentationConfig, augment
+from myoloop.learn.linear import fit_discriminants
+from myoloop.learn.metrics import cross_entropy, right
+
+_LDA_CROPS = 960  # crops that discriminants are fitted to: 40 minutes at 2.5 s
 
 
 class Recordings(NamedTuple):
-    """EMG with the labels that were asked for, any number of recordings of one length."""
+    """EMG with what was asked for, any number of recordings of one length."""
 
     emg: np.ndarray
     """(recordings, samples, channels) float32, microvolts."""
     labels: np.ndarray
-    """(recordings, frames, 5) float32: 1 where the finger was asked to be flexed at the end of the frame."""
+    """(recordings, frames, 5) float32: 1 where the finger was asked to be flexed at the end of the frame; for target flexion,
+    how far, 0 to 1."""
+
+    def crops(self, rng: np.random.Generator, count: int, steps: int) -> Recordings:
+        """`count` random stretches of `steps` frames of random recordings."""
+        samples = self.emg.shape[1] // self.labels.shape[1]
+        which = rng.integers(len(self.emg), size=count)
+        starts = rng.integers(self.labels.shape[1] - steps + 1, size=count)
+        emg = np.stack([self.emg[r, s * samples : (s + steps) * samples] for r, s in zip(which, starts, strict=True)])
+        labels = np.stack([self.labels[r, s : s + steps] for r, s in zip(which, starts, strict=True)])
+        return Recordings(emg, labels)
+
+
+class Source(Protocol):
+    """Where crops come from: Recordings in memory, or a dataset on disk."""
+
+    def crops(self, rng: np.random.Generator, count: int, steps: int) -> Recordings:
+        """`count` random stretches of `steps` frames."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,21 +55,17 @@ class TrainingConfig:
     """How a decoder is trained."""
 
     updates: int = 400
-    """Steps of the optimiser."""
+    """Steps of the optimiser. Discriminants (lda) are fitted at once, to 960 crops."""
     batch: int = 32
     """Crops per step."""
     crop_s: float = 2.5
-    """Length of a crop, seconds; its first receptive field only warms the network up."""
+    """Length of a crop, seconds; the first part, as long as the network looks back, only warms it up."""
     learning_rate: float = 4e-3
     """Peak of the learning rate: reached after a tenth of the updates, then a cosine down to zero."""
     weight_decay: float = 1e-2
     """AdamW's pull of the weights towards zero (Loshchilov & Hutter 2019)."""
-    gain_sd: float = 0.1
-    """Spread of the random gain of a whole crop and, at half of it, of each channel (natural logarithm)."""
-    noise_uv: float = 3.0
-    """Largest RMS of the noise added to a crop, microvolts."""
-    lost_channel: float = 0.1
-    """Probability that a crop loses one channel, which then only carries noise."""
+    augmentation: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
+    """How crops are changed."""
     validations: int = 10
     """How often the validation recordings are scored; the best state of these is kept."""
     seed: int = 0
@@ -66,67 +86,122 @@ class Progress(NamedTuple):
 class Trained(NamedTuple):
     """What training gives."""
 
-    params: tcn.Params
+    params: networks.Params
     history: tuple[Progress, ...]
-    validation: Scores
     temperature: float
     """What the log-odds were divided by so that the probabilities are calibrated on the validation recordings."""
 
 
 def train(
-    network: tcn.TcnConfig,
+    network: networks.Config,
     config: TrainingConfig,
-    training: Recordings,
+    training: Source,
     validation: Recordings,
     on_update: Callable[[int, float, Progress | None], None] = lambda update, loss, progress: None,
+    target: str = "flexed",
 ) -> Trained:
-    """Fit a TCN.
+    """Fit a decoder of any kind.
 
     Args:
-      network: its sizes.
+      network: which, and its sizes.
       config: how to train.
       training: recordings to learn from.
       validation: recordings of other references: they choose the state that is kept and its calibration.
       on_update: called after every update with (updates done, loss, newest Progress or None before the first).
+      target: of contract.TARGETS: what the labels are.
 
     Returns:
       the best parameters with calibrated log-odds, and the learning curve. The same seed and data give the same
       weights on the same machine.
+
+    Raises:
+      MyoloopError: recordings that do not fit the decoder, or labels that are not the target's.
     """
     frames, warm = _crop_frames(network, config)
-    check_recordings(network, training, frames)
-    check_recordings(network, validation, warm + 1)
+    if isinstance(network, LdaConfig) and target != "flexed":
+        raise MyoloopError(f"discriminants tell flexed from extended; for target '{target}' train a tcn or a gru.")
+    if isinstance(training, Recordings):
+        check_recordings(network, training, frames, target)
+    check_recordings(network, validation, warm + 1, target)
     rng = np.random.default_rng(config.seed)
+
+    def crops() -> Recordings:
+        drawn = training.crops(rng, config.batch, frames)
+        if not isinstance(training, Recordings):
+            check_recordings(network, drawn, frames, target)
+        return drawn
+
+    learn = _fit if isinstance(network, LdaConfig) else _descend
+    params, history = learn(network, config, crops, validation, on_update)
+    temperature = fit_temperature(run_offline(network, params, validation.emg), validation.labels)
+    return Trained(networks.tempered(params, temperature), history, temperature)
+
+
+def _descend(
+    network: networks.Config,
+    config: TrainingConfig,
+    crops: Callable[[], Recordings],
+    validation: Recordings,
+    on_update: Callable[[int, float, Progress | None], None],
+) -> tuple[networks.Params, tuple[Progress, ...]]:
+    """Parameters by gradient descent: those that were best on the validation recordings."""
     key = jax.random.key(config.seed)
-    params = tcn.init_params(network, key)
-    params = tcn.standardise(network, params, jnp.asarray(_crops(rng, network, training, frames, config.batch).emg))
-    optimiser = make_optimiser(config)
-    optimiser_state = optimiser.init(params)
+    params = networks.standardise(network, networks.init_params(network, key), jnp.asarray(crops().emg))
+    optimiser_state = make_optimiser(config).init(params)
     history: list[Progress] = []
     best, best_params, recent = float("inf"), params, []
     marks = set(np.linspace(0, config.updates, config.validations + 1)[1:].round().astype(int).tolist())
     for update in range(1, config.updates + 1):
-        crops = _crops(rng, network, training, frames, config.batch)
+        now = crops()
         step_key = jax.random.fold_in(key, update)
         params, optimiser_state, loss, accuracy = _update(
-            network, config, params, optimiser_state, step_key, jnp.asarray(crops.emg), jnp.asarray(crops.labels)
+            network, config, params, optimiser_state, step_key, jnp.asarray(now.emg), jnp.asarray(now.labels)
         )
         recent.append((float(loss), float(accuracy)))
         if update in marks:
-            odds = run_offline(network, params, validation.emg)
-            checked = score(odds, validation.labels)
-            mean_loss, mean_accuracy = np.mean(recent, axis=0)
-            history.append(Progress(update, float(mean_loss), float(mean_accuracy), checked.loss, checked.accuracy))
+            history.append(_progress(update, recent, run_offline(network, params, validation.emg), validation))
             recent = []
-            if checked.loss < best:
-                best, best_params = checked.loss, params
+            if history[-1].validation_loss < best:
+                best, best_params = history[-1].validation_loss, params
         on_update(update, float(loss), history[-1] if history else None)
-    odds = run_offline(network, best_params, validation.emg)
-    temperature = fit_temperature(odds, validation.labels)
-    head = jax.tree.map(lambda leaf: leaf / temperature, best_params["head"])
-    return Trained(
-        {**best_params, "head": head}, tuple(history), score(odds / temperature, validation.labels), temperature
-    )
+    return best_params, tuple(history)
+
+
+def _fit(
+    network: networks.Config,
+    config: TrainingConfig,
+    crops: Callable[[], Recordings],
+    validation: Recordings,
+    on_update: Callable[[int, float, Progress | None], None],
+) -> tuple[networks.Params, tuple[Progress, ...]]:
+    """Discriminants, fitted at once to augmented crops."""
+    assert isinstance(network, LdaConfig)
+    seen: list[Recordings] = []
+
+    def augmented() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        key = jax.random.key(config.seed)
+        for n in range(-(-_LDA_CROPS // config.batch)):
+            now = crops()
+            seen[:] = [
+                Recordings(
+                    np.asarray(augment(config.augmentation, jax.random.fold_in(key, n), jnp.asarray(now.emg))),
+                    now.labels,
+                )
+            ]
+            yield seen[0]
+
+    params = fit_discriminants(network, augmented())
+    odds = run_offline(network, params, seen[0].emg)
+    recent = [(cross_entropy(odds, seen[0].labels), right(odds, seen[0].labels))]
+    progress = _progress(config.updates, recent, run_offline(network, params, validation.emg), validation)
+    on_update(config.updates, progress.loss, progress)
+    return params, (progress,)
+
+
+def _progress(update: int, recent: list[tuple[float, float]], odds: np.ndarray, validation: Recordings) -> Progress:
+    loss, accuracy = np.mean(recent, axis=0)
+    found = cross_entropy(odds, validation.labels), right(odds, validation.labels)
+    return Progress(update, float(loss), float(accuracy), *found)
 
 
 def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
@@ -137,7 +212,7 @@ def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=config.weight_decay))
 
 
-def run_offline(network: tcn.TcnConfig, params: tcn.Params, emg: np.ndarray, batch: int = 8) -> np.ndarray:
+def run_offline(network: networks.Config, params: networks.Params, emg: np.ndarray, batch: int = 8) -> np.ndarray:
     """Log-odds (recordings, frames, 5) of whole recordings (recordings, samples, channels), from the silent state."""
     odds = []
     for first in range(0, len(emg), batch):
@@ -149,8 +224,8 @@ def run_offline(network: tcn.TcnConfig, params: tcn.Params, emg: np.ndarray, bat
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run(network: tcn.TcnConfig, params: tcn.Params, emg: jax.Array) -> jax.Array:
-    return tcn.logits(network, params, tcn.init_state(network, emg.shape[0]), emg)[0]
+def _run(network: networks.Config, params: networks.Params, emg: jax.Array) -> jax.Array:
+    return networks.logits(network, params, networks.init_state(network, emg.shape[0]), emg)[0]
 
 
 def fit_temperature(odds: np.ndarray, labels: np.ndarray) -> float:
@@ -160,8 +235,8 @@ def fit_temperature(odds: np.ndarray, labels: np.ndarray) -> float:
     return float(candidates[int(np.argmin(losses))])
 
 
-def check_recordings(network: tcn.TcnConfig, recordings: Recordings, frames: int) -> None:
-    """Refuse recordings that do not fit the network, hold no numbers or other labels than 0 and 1, or are too short."""
+def check_recordings(network: networks.Config, recordings: Recordings, frames: int, target: str = "flexed") -> None:
+    """Refuse recordings that do not fit the network, hold no numbers or labels that are not the target's, or are too short."""
     emg, labels = recordings
     if emg.ndim != 3 or emg.shape[2] != network.channels or labels.ndim != 3 or labels.shape[2] != 5:
         raise MyoloopError(
@@ -182,62 +257,46 @@ def check_recordings(network: tcn.TcnConfig, recordings: Recordings, frames: int
         )
     if not np.isfinite(emg).all():
         raise MyoloopError("the EMG to train on holds values that are not finite. Remove those recordings.")
-    if not np.isin(labels, (0.0, 1.0)).all():
-        raise MyoloopError("labels to train on must be 0 (extended) or 1 (flexed). Threshold them first.")
+    good = np.isin(labels, (0.0, 1.0)) if target == "flexed" else (labels >= 0.0) & (labels <= 1.0)
+    if not good.all():
+        recording, frame, finger = (int(each) for each in np.argwhere(~good)[0])
+        expected = "0 (extended) or 1 (flexed). Threshold them first" if target == "flexed" else "flexion, 0 to 1"
+        raise MyoloopError(
+            f"recording {recording}, frame {frame}: the {FINGERS[finger]}'s label is {labels[recording, frame, finger]:g}; "
+            f"labels to train on must be {expected}."
+        )
 
 
-def _crop_frames(network: tcn.TcnConfig, config: TrainingConfig) -> tuple[int, int]:
+def _crop_frames(network: networks.Config, config: TrainingConfig) -> tuple[int, int]:
     """(frames of a crop, of those the ones that only warm up)."""
     frame_s = network.samples_per_call / network.rate_hz
-    warm = int(np.ceil(network.receptive_field_s / frame_s))
+    warm = int(np.ceil(network.looks_back_s / frame_s))
     frames = round(config.crop_s / frame_s)
     if frames <= warm:
         raise MyoloopError(
-            f"crop_s is {config.crop_s} s, but the network looks {network.receptive_field_s:.2f} s back; choose a "
+            f"crop_s is {config.crop_s} s, but the network looks {network.looks_back_s:.2f} s back; choose a "
             "longer crop."
         )
     return frames, warm
 
 
-def _crops(rng: np.random.Generator, network: tcn.TcnConfig, data: Recordings, frames: int, count: int) -> Recordings:
-    """Random stretches of random recordings."""
-    samples = network.samples_per_call
-    which = rng.integers(len(data.emg), size=count)
-    starts = rng.integers(data.labels.shape[1] - frames + 1, size=count)
-    emg = np.stack([data.emg[r, s * samples : (s + frames) * samples] for r, s in zip(which, starts, strict=True)])
-    labels = np.stack([data.labels[r, s : s + frames] for r, s in zip(which, starts, strict=True)])
-    return Recordings(emg, labels)
-
-
-def augment(config: TrainingConfig, key: jax.Array, emg: jax.Array) -> jax.Array:
-    """EMG (batch, samples, channels) as it might have been on another day: other gains, noise, a lost electrode."""
-    batch, _, channels = emg.shape
-    keys = jax.random.split(key, 6)
-    gain = config.gain_sd * jax.random.normal(keys[0], (batch, 1, 1))
-    gain += 0.5 * config.gain_sd * jax.random.normal(keys[1], (batch, 1, channels))
-    lost = jax.random.randint(keys[2], (batch, 1, 1), 0, channels) == jnp.arange(channels)
-    lost &= jax.random.bernoulli(keys[3], config.lost_channel, (batch, 1, 1))
-    noise = config.noise_uv * jax.random.uniform(keys[4], (batch, 1, 1)) * jax.random.normal(keys[5], emg.shape)
-    return jnp.where(lost, 0.0, emg * jnp.exp(gain)) + noise
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _update(
-    network: tcn.TcnConfig,
+    network: networks.Config,
     config: TrainingConfig,
-    params: tcn.Params,
+    params: networks.Params,
     optimiser_state: optax.OptState,
     key: jax.Array,
     emg: jax.Array,
     labels: jax.Array,
-) -> tuple[tcn.Params, optax.OptState, jax.Array, jax.Array]:
+) -> tuple[networks.Params, optax.OptState, jax.Array, jax.Array]:
     """One step of the optimiser on crops; also the loss and the accuracy of these crops before it."""
     _, warm = _crop_frames(network, config)
     augment_key, dropout_key = jax.random.split(key)
 
-    def loss_of(params: tcn.Params) -> tuple[jax.Array, jax.Array]:
-        emg_now = augment(config, augment_key, emg)
-        odds, _ = tcn.logits(network, params, tcn.init_state(network, emg.shape[0]), emg_now, dropout_key)
+    def loss_of(params: networks.Params) -> tuple[jax.Array, jax.Array]:
+        emg_now = augment(config.augmentation, augment_key, emg)
+        odds, _ = networks.logits(network, params, networks.init_state(network, emg.shape[0]), emg_now, dropout_key)
         odds, wanted = odds[:, warm:], labels[:, warm:]
         loss = optax.sigmoid_binary_cross_entropy(odds, wanted).mean()
         return loss, jnp.mean((odds > 0) == (wanted > 0.5))
