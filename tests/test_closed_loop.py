@@ -78,6 +78,56 @@ def test_a_decoder_for_another_armband_is_refused(files):
         use(ParticipantConfig(), files[1], CONFIG)
 
 
+def test_sudden_gestures_are_held_and_judged_with_their_time_limit(files):
+    folder, weights = files
+    who = ParticipantConfig(armband=BAND, policy=str(folder / "policy.safetensors"))
+    watched = []
+    config = UseConfig(participants=2, seconds=3.0, sudden_s=1.0, dwell_s=0.5)
+    found = use(who, weights, config, watch=lambda people, act: watched.append(act.chunk.shape))
+    changed = (found.labels[1:] != found.labels[:-1]).any(axis=2)
+    assert (np.flatnonzero(changed.all(axis=1)) == np.flatnonzero(changed.any(axis=1))).all()
+    assert np.diff(np.flatnonzero(changed[:, 0])).tolist() == [50] and len(watched) == len(found.labels) == 100
+    assert found.trials["limit_s"] == 1.0 and found.trials["dwell_s"] == 0.5 and found.trials["count"] == 2
+    again = use(who, weights, config)
+    assert np.array_equal(found.labels, again.labels), "the same gestures for every policy"
+
+
+def test_programs_tell_what_changed_and_what_limits(files, tmp_path):
+    folder, _ = files
+    policy, decoder = str(folder / "policy.safetensors"), str(folder / "decoder.safetensors")
+    common = [
+        "--before",
+        policy,
+        "--after",
+        policy,
+        "--decoder",
+        decoder,
+        "--armband",
+        BAND.name,
+        "--out",
+        str(tmp_path),
+    ]
+    common += ["--participants", "4", "--seconds", "4"]
+    told = {}
+    for name, more in (
+        ("changed", []),
+        ("limits", ["--repeats", "2", "--repeated", "2", "--free", "2", "--free-s", "2", "--iterations", "20"]),
+    ):
+        command = [sys.executable, f"training/{name}.py", *common, *more]
+        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=580)
+        assert done.returncode == 0, done.stderr
+        told[name] = json.loads(done.stdout.splitlines()[-1])
+        assert (tmp_path / f"{name}.png").stat().st_size > 50_000
+    assert told["changed"]["before"] == told["changed"]["after"] and told["changed"][
+        "synergies_shared"
+    ] == pytest.approx(1.0)
+    found = json.loads((tmp_path / "limits.json").read_text())
+    assert found["use"]["closed"] == found["where"]["accuracy"] == told["changed"]["after"]["accuracy"]
+    assert told["limits"]["wrong_in_most_repeats"] + told["limits"]["wrong_in_some_repeats"] == pytest.approx(
+        100 * (1 - found["chance"]["accuracy"]), abs=0.02
+    )
+
+
 def test_the_programs_measure_and_draw(files, tmp_path):
     folder, _ = files
     run = tmp_path / "run"
