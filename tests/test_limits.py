@@ -49,7 +49,7 @@ def test_errors_at_changes_are_what_leaving_them_out_gains() -> None:
     right[20:24] = False  # both fingers are answered 80 ms late
     rows = without_changes(right, labels, DT, (0.04, 0.08))
     assert rows[0]["share"] == pytest.approx(4 / 40) and rows[0]["accuracy"] == pytest.approx(34 / 36, abs=1e-4)
-    assert rows[1] == {"margin_s": 0.08, "share": 0.2, "accuracy": 1.0, "points": 10.0}
+    assert rows[1] == {"margin_s": 0.08, "share": 0.2, "accuracy": 1.0, "points": 10.0, "points_lost_there": 10.0}
     curve = around_changes(right, labels, DT, reach_s=0.1)
     assert curve["time_s"][5] == 0.0 and curve["accuracy"] == [1.0] * 5 + [0.0] * 4 + [1.0] * 2
 

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from myoloop.assets import POLICY, find_file
+from myoloop.body.engines import make_engine
 from myoloop.body.leverage import leverage
 from myoloop.body.model import load_hand
 from myoloop.body.names import FINGERS, FOREARM_MUSCLES
@@ -33,13 +34,14 @@ from myoloop.emg.armband import armband
 from myoloop.emg.params import EmgParams
 from myoloop.errors import MyoloopError
 from myoloop.learn.closed_loop import Use, UseConfig, use
-from myoloop.learn.limits import chance, where_wrong
+from myoloop.learn.limits import chance, where_wrong, without_changes
 from myoloop.learn.limits_figure import draw
 from myoloop.learn.replay import Wanted, best_drive, replay
 from myoloop.learn.through_forward import ObjectiveConfig, unit_leverage
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.policy.learned import load_policy
 from myoloop.task.reference import EXTENDED, FLEXED
+from myoloop.task.tracking import FINGER_JOINTS
 
 GROUPS = {
     "thumb's long muscles": ("EPL", "EPB", "FPL", "APL"),
@@ -126,10 +128,11 @@ def points(found: dict[str, Any]) -> dict[str, float]:
     """What accounts for how many points, each measured on its own test; they overlap, so they need not sum up."""
     where, free, again = found["where"], found["free"], found["chance"]
     kept = free["movement and effort kept"]
-    near = {row["margin_s"]: row["points"] for row in where["without_changes"]}
+    near = next(row for row in where["without_changes"] if row["margin_s"] == 0.1)
     return {
         "missing": round(100 * (1 - where["accuracy"]), 2),
-        "gained_without_0.2_s_around_changes": near[0.2],
+        "lost_within_0.1_s_of_changes": near["points_lost_there"],
+        "gained_without_0.1_s_around_changes": near["points"],
         "gained_by_judging_at_the_best_lag": where["best_lag"]["points"],
         "gained_by_averaging_out_the_randomness": round(100 * (again["denoised"] - again["accuracy"]), 2),
         "wrong_in_most_repeats": round(100 * again["wrong_mostly"], 2),
@@ -137,6 +140,8 @@ def points(found: dict[str, Any]) -> dict[str, float]:
         "gained_by_perceiving_the_answers": round(100 * (found["use"]["closed"] - found["use"]["open"]), 2),
         "between_policy_and_free_drive_that_keeps_the_movement": round(100 * (kept["accuracy"] - kept["policy"]), 2),
         "missing_of_that_free_drive": round(100 * (1 - kept["accuracy"]), 2),
+        "of_these_lost_within_0.1_s_of_changes": kept["points_lost_within_0.1_s_of_changes"],
+        "of_these_gained_by_averaging_out_the_randomness": round(100 * (kept["denoised"] - kept["accuracy"]), 2),
         **{
             f"lost_without_{name}": round(
                 100 * (free["movement free"]["accuracy"] - free[f"without {name}"]["accuracy"]), 2
@@ -197,20 +202,41 @@ def _free(
     arms = {"movement and effort kept": Wanted(**costs), "movement free": loose}
     for name, muscles in GROUPS.items():
         arms[f"without {name}"] = replace(loose, without=tuple(FOREARM_MUSCLES.index(muscle) for muscle in muscles))
-    found = {}
+    found: dict[str, Any] = {}
+    before = rollouts["before"]
+    habitual = _joint_error(before, habit)
     for name, wanted in arms.items():
         on = doing(f"free drive: {name}", 0.44 / len(arms))
         free = best_drive(emg, decoder, labels, habit, turning, wanted, run.iterations, on)
-        right = _right(replay(emg, decoder, free.excitation, range(3), 1 / dt), labels, dt)
+        odds = replay(emg, decoder, free.excitation, range(3), 1 / dt)
+        right = _right(odds, labels, dt)
+        near = [
+            without_changes((one > 0) == (labels > 0.5), labels, dt, (0.1,))[0]["points_lost_there"] for one in odds
+        ]
         found[name] = {
             "accuracy": round(float(right.mean()), 4),
+            "denoised": round(float(_right(odds.mean(axis=0, keepdims=True), labels, dt).mean()), 4),
+            "points_lost_within_0.1_s_of_changes": round(float(np.mean(near)), 2),
             "policy": round(float(policy), 4),
             "per_finger": dict(zip(FINGERS, np.round(right, 4).tolist(), strict=True)),
             "effort": round(float(np.mean(free.excitation**2)), 5),
             "strayed": round(free.strayed, 5),
+            "joint_error_deg": round(_joint_error(before, free.excitation), 2),
+            "joint_error_deg_of_the_habit": round(habitual, 2),
             "costs": costs if wanted.movement else {**costs, "movement": 0.0},
         }
     return found
+
+
+def _joint_error(before: Use, drive: np.ndarray) -> float:
+    """Mean absolute error of the finger joints, degrees, when bodies are driven by excitations (steps, B, 39) that do not feel
+    them, from where the policy of before had them."""
+    steps, people = drive.shape[:2]
+    body = make_engine("mujoco", load_hand(), people, 0.02)
+    body.reset(before.reached[0, :people])
+    reached = np.stack([body.step(excitation).qpos for excitation in drive[1:]])
+    apart = np.abs(reached - before.wanted[1:steps, :people])
+    return float(np.degrees(apart[..., list(FINGER_JOINTS)].mean()))
 
 
 if __name__ == "__main__":

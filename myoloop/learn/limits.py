@@ -65,20 +65,21 @@ def without_changes(
 ) -> list[dict[str, float]]:
     """What would be gained if the steps up to a margin before and after a change of the finger's label did not count.
 
-    Returns: for each margin its margin_s, the share left out, the accuracy of the rest, and points gained.
+    Returns: for each margin its margin_s, the share left out, the accuracy of the rest, the points gained by leaving it out,
+    and the points that the errors there cost of all.
     """
     at, rows = from_change(labels), []
     for margin in margins_s:
         steps = round(margin / dt)
         out = (at >= -steps) & (at < steps)
         kept = float(right[~out].mean())
-        points = 100 * (kept - float(right.mean()))
         rows.append(
             {
                 "margin_s": margin,
                 "share": round(float(out.mean()), 4),
                 "accuracy": round(kept, 4),
-                "points": round(points, 2),
+                "points": round(100 * (kept - float(right.mean())), 2),
+                "points_lost_there": round(100 * float(np.mean(out & ~right)), 2),
             }
         )
     return rows

@@ -39,10 +39,10 @@ def _ladder(axis: Axes, found: dict[str, Any]) -> None:
     chance, free, use = found["chance"], found["free"], found["use"]
     rows = [
         ("before adaptation", use["before"], OTHER),
-        ("adapted, does not perceive answers", use["open"], AFTER),
+        ("adapted, without perceiving answers", use["open"], AFTER),
         ("adapted", use["closed"], AFTER),
-        ("its drive again, log-odds averaged over repeats", chance["denoised"], AFTER),
-        *((f"free drive, {name}", arm["accuracy"], FREE) for name, arm in free.items()),
+        ("the same drive, noise averaged out", chance["denoised"], AFTER),
+        *((f"free: {name}", arm["accuracy"], FREE) for name, arm in free.items()),
     ]
     place = np.arange(len(rows))[::-1]
     axis.barh(place, [100 * row[1] for row in rows], color=[row[2] for row in rows])
@@ -62,8 +62,8 @@ def _around(axis: Axes, where: dict[str, Any]) -> None:
     axis.axvline(0, color="black", linewidth=0.8)
     axis.grid(alpha=0.3)
     axis.set(xlabel="time from the nearest change of the label (s)", ylabel="right answers (%)", xlim=(-1, 1))
-    points = next(row for row in where["without_changes"] if row["margin_s"] == 0.2)["points"]
-    axis.set_title(f"Around changes; without ±0.2 s: {points:+.1f} points", loc="left", fontsize=10)
+    points = next(row for row in where["without_changes"] if row["margin_s"] == 0.1)["points"]
+    axis.set_title(f"Around changes (without ±0.1 s: {points:+.1f})", loc="left", fontsize=10)
 
 
 def _fingers(axis: Axes, where: dict[str, Any]) -> None:
@@ -85,7 +85,9 @@ def _fingers(axis: Axes, where: dict[str, Any]) -> None:
 
 
 def _company(figure: Figure, place: Any, where: dict[str, Any]) -> None:
-    axes = figure.add_subfigure(place).subplots(1, 2, sharey=True)
+    part = figure.add_subfigure(place)
+    part.suptitle("In whose company a finger is answered wrong", fontsize=10)
+    axes = part.subplots(1, 2, sharey=True)
     values = np.array(where["company_points"], float)
     top = float(np.nanmax(np.abs(values)))
     for state, (axis, name) in enumerate(zip(axes, ("extended", "flexed"), strict=True)):
@@ -97,10 +99,10 @@ def _company(figure: Figure, place: Any, where: dict[str, Any]) -> None:
                     axis.text(j, i, f"{values[i, j, state]:+.0f}", ha="center", va="center", fontsize=9, color=ink)
         axis.set_xticks(range(5), SHORT)
         axis.set_yticks(range(5), SHORT)
-        axis.set(xlabel="other finger flexed instead of extended")
-        axis.set_title(f"More errors of a finger asked {name} (points)", loc="left", fontsize=10)
+        axis.set(xlabel="other finger flexed, not extended")
+        axis.set_title(f"a finger asked {name}", loc="left", fontsize=10)
     axes[0].set_ylabel("finger answered wrong")
-    axes[0].figure.colorbar(seen, ax=list(axes), pad=0.01)
+    axes[0].figure.colorbar(seen, ax=list(axes), pad=0.01, label="more errors (points)")
 
 
 def _gestures(axis: Axes, where: dict[str, Any]) -> None:
@@ -126,7 +128,5 @@ def _muted(axis: Axes, muted: dict[str, Any]) -> None:
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axis.set_yticks(range(5), SHORT)
     axis.set(ylabel="finger answered wrong")
-    axis.set_title(
-        "What each muscle says: points lost by a finger when the muscle is silenced", loc="left", fontsize=10
-    )
+    axis.set_title("Points that a finger loses when a muscle is silenced", loc="left", fontsize=10)
     axis.figure.colorbar(seen, ax=axis, pad=0.01)
