@@ -119,7 +119,8 @@ def _synergies(figure: Figure, place: Any, found: dict[str, Any]) -> None:
     result = found["synergies"]
     for name, colour in COLOURS.items():
         accounted = 100 * np.array(result[name]["accounted"])
-        label = f"{name}: {result[name]['count_90']} for 90 %, {result[name]['count_95']} for 95 %"
+        counts = [f"{result[name][f'count_{part}'] or 'more'} for {part} %" for part in (90, 95)]
+        label = f"{name}: {', '.join(counts)}"
         curve.plot(np.arange(1, len(accounted) + 1), accounted, "o-", color=colour, markersize=4, label=label)
     for level in (90, 95):
         curve.axhline(level, color="black", linewidth=0.7, linestyle=":")
