@@ -43,6 +43,8 @@ class ChangedRun:
     """Armband preset that it was trained for."""
     person: int = 0
     """Seed of the participant's anatomy."""
+    synergies: int = 26
+    """Synergies that are tried, at most."""
     out: Path = Path("docs/results")
     """Folder for changed.json and changed.png."""
     config: Annotated[UseConfig, tyro.conf.arg(name="")] = field(default_factory=UseConfig)
@@ -60,7 +62,7 @@ def main(run: ChangedRun) -> dict[str, Any]:
             who = ParticipantConfig(armband=armband(run.armband), person=run.person, policy=file)
             seen[name] = observe(who, decoder, run.config, lambda s: bar.advance(task, s))
         bar.update(task, description="comparing")
-        found = compare(seen["before"], seen["after"], 1.0 / who.control_hz)
+        found = compare(seen["before"], seen["after"], 1.0 / who.control_hz, run.synergies)
     found["about"] = {
         "policies": files, "decoder": decoder.name, "armband": run.armband, "person": run.person, "test": run.config.__dict__,
     }  # fmt: skip

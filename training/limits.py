@@ -195,7 +195,7 @@ def _free(
     habit, labels = _stretch(run, rollouts["before"], dt)
     policy = _right(replay(emg, decoder, _stretch(run, rollouts["closed"], dt)[0], range(3), 1 / dt), labels, dt).mean()
     turning = unit_leverage(leverage(load_hand(), np.stack([EXTENDED, FLEXED])))
-    trained = load_policy(find_file(run.after, kind="policy")).about["config"]
+    trained = load_policy(find_file(run.after, kind="policy")).about.get("config", {})
     objective = {**ObjectiveConfig().__dict__, **trained.get(trained.get("learner", ""), {}).get("objective", {})}
     costs = {name: float(objective[name]) for name in ("effort", "smoothness", "movement")}
     loose = Wanted(effort=costs["effort"], smoothness=costs["smoothness"])

@@ -129,38 +129,52 @@ def best_drive(
     mask = np.ones(habit.shape[-1], np.float32)
     mask[list(wanted.without)] = 0.0
     root = jnp.clip(jnp.sqrt(usual), 0.1, 1.0)  # 0.1: excitation 0.01, where the first units are and the slope is not 0
-    steps = optax.adam(optax.cosine_decay_schedule(0.03, iterations))
-    now, part = (root, steps.init(root)), 20
+    costs = (jnp.float32(wanted.movement), jnp.float32(wanted.effort), jnp.float32(wanted.smoothness))
+    now, part = (root, _descent(iterations).init(root)), min(20, iterations)
     told = (jnp.float32(0), jnp.float32(0))
     for _ in range(0, iterations, part):
         now, told = _descended(
-            steps.update, decoder.config, wanted, part, table, decoder.params, asked, usual, turning, mask, now
+            decoder.config, iterations, part, table, decoder.params, asked, usual, turning, mask, costs, now
         )
         on_part(part / iterations)
     drive = jnp.where(now[0] <= QUIET, 0.0, now[0] ** 2) * mask
     return Free(np.swapaxes(np.asarray(drive), 0, 1), float(told[0]), float(told[1]))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _descended(  # type: ignore[no-untyped-def]
-    update, network: tcn.TcnConfig, wanted: Wanted, count: int, table: ExpectedPower, params: Any, asked: Array, usual: Array,
-    turning: Array, mask: Array, now: Any,
-):  # fmt: skip
-    """`count` steps of Adam on roots of excitations (B, T, 39)."""
+def _descent(iterations: int) -> optax.GradientTransformation:
+    """Adam, whose steps do not depend on the gradient's scale: so the mean over many steps and people does no harm."""
+    return optax.adam(optax.cosine_decay_schedule(0.03, iterations))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _descended(
+    network: tcn.TcnConfig,
+    iterations: int,
+    count: int,
+    table: ExpectedPower,
+    params: Any,
+    asked: Array,
+    usual: Array,
+    turning: Array,
+    mask: Array,
+    costs: tuple[Array, Array, Array],
+    now: Any,
+) -> Any:
+    """`count` of the iterations, on roots of excitations (B, T, 39); costs of movement, effort and smoothness."""
+    movement, effort, smoothness = costs
 
     def loss(root: Array) -> tuple[Array, tuple[Array, Array]]:
         drive = root**2 * mask
         odds = tcn.logits_of_power(network, params, power(table, drive))
         miss = jnp.mean(optax.sigmoid_binary_cross_entropy(odds, asked))
         strayed = jnp.mean(jnp.einsum("pjm,btm->pbtj", turning, drive - usual) ** 2)
-        total = miss + wanted.movement * strayed + wanted.effort * jnp.mean(drive**2)
-        return total + wanted.smoothness * jnp.mean(jnp.diff(drive, axis=1) ** 2), (miss, strayed)
+        total = miss + movement * strayed + effort * jnp.mean(drive**2)
+        return total + smoothness * jnp.mean(jnp.diff(drive, axis=1) ** 2), (miss, strayed)
 
     def step(now: Any, _: None) -> tuple[Any, tuple[Array, Array]]:
         root, state = now
         gradient, told = jax.grad(loss, has_aux=True)(root)
-        # Adam's step does not depend on the gradient's scale, so the mean over many steps and people does no harm
-        change, state = update(gradient, state)
+        change, state = _descent(iterations).update(gradient, state)
         return (jnp.clip(root + change, QUIET, 1.0), state), told
 
     now, told = jax.lax.scan(step, now, None, length=count)

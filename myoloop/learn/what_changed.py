@@ -76,13 +76,13 @@ def observe(
     return Behaviour(used, np.stack(power), counter[0].result())
 
 
-def compare(before: Behaviour, after: Behaviour, dt: float) -> dict[str, Any]:
-    """All that changed, for a JSON file; dt: seconds a step."""
+def compare(before: Behaviour, after: Behaviour, dt: float, most: int = 26) -> dict[str, Any]:
+    """All that changed, for a JSON file; dt: seconds a step; most: synergies that are tried."""
     both = {"before": before, "after": after}
     return {
         "use": {name: each.use.figures() for name, each in both.items()},
         "excitation": {name: _drive(each.use) for name, each in both.items()},
-        "synergies": compare_synergies(before.use.excitation, after.use.excitation),
+        "synergies": compare_synergies(before.use.excitation, after.use.excitation, most),
         "motor_units": {name: _units(each.rates) for name, each in both.items()},
         "emg": {name: _emg(each, dt) for name, each in both.items()},
         "movement": {name: _moved(each.use, dt) for name, each in both.items()},
