@@ -24,7 +24,7 @@ from myoloop.live.board import read_status
 from myoloop.machine import processor
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
-from myoloop.task.trials import finger_trials, quantiles
+from myoloop.task.trials import gesture_trials, quantiles
 
 STRETCH = "emg_stretch.npz"
 """File in the run folder with the last seconds of EMG as a client received them."""
@@ -152,6 +152,10 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     if ill := report["participant"]["conditions"]:
         table.add_row("conditions", ", ".join(f"{name} {strength:g}" for name, strength in ill.items()))
     table.add_row("accuracy", "open loop" if accuracy is None else f"{100 * accuracy:.1f} %  ({fingers})")
+    if (trials := task["trials"]) and trials["count"]:
+        after = trials["time_to_reach_s"]
+        when = f", median {after['median']:.2f} s after the change" if after else ""
+        table.add_row("gestures", f"{100 * trials['reached']:.0f} % of {trials['count']} reached{when}")
     table.add_row("feedback latency", f"median {latency['median']} ms, p99 {latency['p99']} ms" if latency else "-")
     table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")
@@ -224,7 +228,7 @@ def _task(rows: np.ndarray | None, control_hz: float) -> dict[str, Any]:
     return {
         "accuracy": round(float(per_finger.mean()), 4),
         "accuracy_per_finger": {f: round(float(a), 4) for f, a in zip(FINGERS, per_finger, strict=True)},
-        "trials": finger_trials(judged["target"], right, 1 / control_hz),
+        "trials": gesture_trials([(judged["target"], judged["prediction"])], 1 / control_hz),
     }
 
 

@@ -79,6 +79,44 @@ def test_a_decoder_for_another_armband_is_refused(files):
         use(ParticipantConfig(), files[1], CONFIG)
 
 
+def test_sudden_gestures_are_held_and_judged_with_their_time_limit(files):
+    folder, weights = files
+    who = ParticipantConfig(armband=BAND, policy=str(folder / "policy.safetensors"))
+    watched = []
+    config = UseConfig(participants=2, seconds=3.0, sudden_s=1.0, dwell_s=0.5)
+    found = use(who, weights, config, watch=lambda people, act: watched.append(act.chunk.shape))
+    changed = (found.labels[1:] != found.labels[:-1]).any(axis=2)
+    assert (np.flatnonzero(changed.all(axis=1)) == np.flatnonzero(changed.any(axis=1))).all()
+    assert np.diff(np.flatnonzero(changed[:, 0])).tolist() == [50] and len(watched) == len(found.labels) == 100
+    assert found.trials["limit_s"] == 1.0 and found.trials["dwell_s"] == 0.5 and found.trials["count"] == 2
+    again = use(who, weights, config)
+    assert np.array_equal(found.labels, again.labels), "the same gestures for every policy"
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("changed", ["--synergies", "4"]),
+        ("limits", ["--repeats", "2", "--repeated", "2", "--free", "2", "--free-s", "2", "--iterations", "10"]),
+    ],
+)
+def test_program_tells_what_changed_and_what_limits(name, more, files, tmp_path):
+    folder, _ = files
+    policy, decoder = str(folder / "policy.safetensors"), str(folder / "decoder.safetensors")
+    command = [sys.executable, f"training/{name}.py", "--before", policy, "--after", policy, "--decoder", decoder]
+    command += ["--armband", BAND.name, "--out", str(tmp_path), "--participants", "2", "--seconds", "3", *more]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    told, found = json.loads(done.stdout.splitlines()[-1]), json.loads((tmp_path / f"{name}.json").read_text())
+    assert (tmp_path / f"{name}.png").stat().st_size > 50_000
+    if name == "changed":
+        assert told["before"] == told["after"] and told["synergies_shared"] == pytest.approx(1.0)
+    else:
+        assert found["use"]["closed"] == found["use"]["before"] == found["where"]["accuracy"]
+        sometimes_or_mostly = told["wrong_in_most_repeats"] + told["wrong_in_some_repeats"]
+        assert sometimes_or_mostly == pytest.approx(100 * (1 - found["chance"]["accuracy"]), abs=0.02)
+
+
 def test_the_programs_measure_and_draw(files, tmp_path):
     folder, _ = files
     run = tmp_path / "run"

@@ -14,7 +14,7 @@ from myoloop.experiment import Experiment, save_experiment
 from myoloop.live.participant import STEP_COLUMNS
 from myoloop.report import measure, write_report
 from myoloop.streams.rowlog import EventLog, RowLog, read_events, read_rows
-from myoloop.task.trials import finger_trials, quantiles
+from myoloop.task.trials import quantiles
 
 WITNESS = {
     "samples_received": 3960, "missing": 0, "rate_hz": 2000.0, "labels": ["a", "b"], "rms_uv": [1.0, 2.0],
@@ -93,17 +93,6 @@ def test_session_whose_participant_never_said_its_last_word_is_marked(tmp_path: 
     status = json.loads((folder / "participant.status.json").read_text())
     (folder / "participant.status.json").write_text(json.dumps({**status, "phase": "running"}))
     assert "last status is 'running'" in measure(folder, WITNESS)["failure"]
-
-
-def test_trials_count_reaching_only_when_held() -> None:
-    target = np.array([[0.0]] * 10 + [[1.0]] * 20 + [[0.0]] * 10)
-    right = np.ones((40, 1), bool)
-    right[10:14] = False  # reached 4 steps after the change ...
-    right[16] = False  # ... but not held: 3 steps in a row from 17 on
-    right[30:40] = False  # second trial never reached
-    trials = finger_trials(target, right, 0.02)
-    assert trials["count"] == 2 and trials["reached"] == 0.5
-    assert trials["time_to_reach_s"]["median"] == pytest.approx(7 * 0.02)
 
 
 def test_quantiles_leave_out_what_is_not_a_number() -> None:

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from myoloop.assets import POLICY, find_file
 from myoloop.checkpoint import write_atomically
-from myoloop.decoder.weights import load_tcn
+from myoloop.decoder.weights import load_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.arms import Arm, draw, read_run, summary
@@ -100,7 +100,7 @@ def _tried(run: FiguresRun, policy: Path, config: dict[str, Any], kept: Path | N
             return known["figures"]  # type: ignore[no-any-return]
     band = worn(armband(config["armband"]), config["rotation_deg"])
     who = ParticipantConfig(armband=band, person=config["person"], policy=str(policy))
-    decoder = load_tcn(find_file(config["decoder"], kind="decoder"))
+    decoder = load_decoder(find_file(config["decoder"], kind="decoder"))
     figures = use(who, decoder, run.test, config["conditions"]).figures()
     if kept is not None:
         write_atomically(kept, (json.dumps({"asked": asked, "figures": figures}, indent=1) + "\n").encode())

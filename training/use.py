@@ -3,16 +3,18 @@
     python training/use.py --policies before=models/policy_phase1/policy.safetensors after=runs/phase2/policy.safetensors
 
 Prints a table; the last line of standard output is one JSON object: for every policy `closed` (it perceives the answers, where
-it is made for that) and `open` (it does not), each with accuracy, effort, joint_error_deg, trials and more.
+it is made for that) and `open` (it does not), each with accuracy, effort, joint_error_deg, trials (task/trials.py) and more;
+and `sudden`: the same when gestures come suddenly and are held, as in tests with users of prostheses.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -48,6 +50,10 @@ class UseRun:
     """Circumstances of the recording, strengths 0 to 1 by name."""
     open_loop: bool = True
     """Also without perceiving the answers."""
+    motion_test_s: float = 3.0
+    """s for which gestures that come suddenly are held in the third test; 0 leaves it out."""
+    motion_test_dwell_s: float = 1.0
+    """s for which all five answers must stay right there; 1 s in the motion test (Kuiken et al. 2009)."""
     out: Path | None = None
     """File for the JSON as well."""
     publish: Path | None = None
@@ -66,25 +72,25 @@ def main(run: UseRun) -> dict:
         if not equals or not file:
             raise MyoloopError(f"--policies {entry}: expected name=file, e.g. after=runs/phase2/policy.safetensors.")
         named[name] = file
-    ways = {"closed": True} | ({"open": False} if run.open_loop else {})
-    table = Table("", "", "right", "effort", "joints", "fingertips", "trials reached", "after")
+    ways: dict[str, dict[str, Any]] = {"closed": {}}
+    ways |= {"open": {"told": False}} if run.open_loop else {}
+    ways |= {"sudden": {"sudden_s": run.motion_test_s, "dwell_s": run.motion_test_dwell_s}} if run.motion_test_s else {}
+    table = Table("", "", "right", "effort", "joints", "fingertips", "gestures reached", "after", "held")
     found: dict = {}
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=len(named) * len(ways) * run.config.seconds)
         for name, file in named.items():
             who = ParticipantConfig(armband=band, person=run.person, policy=file)
-            for way, told in ways.items():
-                bar.update(task, description=f"{name}, {way} loop")
-                config = UseConfig(**{**run.config.__dict__, "told": told})
+            for way, changes in ways.items():
+                bar.update(task, description=f"{name}, {way}")
+                config = dataclasses.replace(run.config, **changes)
                 figures = use(who, decoder, config, run.conditions, lambda s: bar.advance(task, s)).figures()
                 found.setdefault(name, {})[way] = figures
-                reached = figures["trials"]
-                after = reached["time_to_reach_s"]
                 table.add_row(
                     name, way, f"{100 * figures['accuracy']:.1f} %", f"{figures['effort']:.4f}",
                     f"{figures['joint_error_deg']:.1f} deg", f"{figures['keypoint_error_mm']:.1f} mm",
-                    f"{100 * (reached['reached'] or 0):.0f} %", f"{after['median']:.2f} s" if after else "-",
+                    *_trials(figures["trials"]),
                 )  # fmt: skip
     console.print(table)
     found["about"] = {"decoder": decoder.name, "person": run.person, "test": run.config.__dict__}
@@ -95,6 +101,16 @@ def main(run: UseRun) -> dict:
         before, after = next(iter(named)), list(named)[-1]
         publish_adapted(Path(named[after]).parent, found, before, after, run.publish)
     return found
+
+
+def _trials(trials: dict[str, Any]) -> tuple[str, str, str]:
+    """Reached, after which time, held for which part of the rest."""
+    reached, after, hold = trials["reached"], trials["time_to_reach_s"], trials["hold"]
+    return (
+        "-" if reached is None else f"{100 * reached:.0f} % of {trials['count']}",
+        f"{after['median']:.2f} s" if after else "-",
+        "-" if hold is None else f"{100 * hold:.0f} %",
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """How well participants use a decoder: without exploration, without pushes, on references that nobody was trained on.
 
 The same step as a live session's (participant.py), many side by side, with the decoder in JAX instead of behind LSL and its
-answer one control step old, as it is there when all goes well.
+answer one control step old, as it is there when all goes well. What is asked is a reference, of which a participant is told
+0.25 s ahead, or with `sudden_s` one gesture after the other that nobody could foresee, as in the motion test of Kuiken et al.
+2009 (JAMA 301:619-628).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import jax
 import numpy as np
 
 from myoloop.body.model import Hand
+from myoloop.body.names import FINGERS
 from myoloop.decoder import networks
 from myoloop.decoder.weights import DecoderWeights
 from myoloop.errors import MyoloopError
@@ -23,7 +26,7 @@ from myoloop.participant import Act, ParticipantConfig, Participants
 from myoloop.task.kinematics import build_kinematics, fingertips
 from myoloop.task.reference import ReferenceConfig, held_out_seed
 from myoloop.task.tracking import FINGER_JOINTS
-from myoloop.task.trials import finger_trials
+from myoloop.task.trials import TrialRules, gesture_trials
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class UseConfig:
     """Seed of discharges and noise."""
     told: bool = True
     """Whether the participants perceive the decoder's answers; else they work blindly (open loop)."""
+    dwell_s: float = 0.2
+    """s for which all five answers must stay right in a trial (task/trials.py)."""
+    sudden_s: float = 0.0
+    """s for which each of a row of random gestures is asked suddenly and held; also the time limit of a trial. 0: the reference
+    is followed."""
 
 
 class Use(NamedTuple):
@@ -56,13 +64,17 @@ class Use(NamedTuple):
     keypoint_error_mm: float
     """Mean distance of the fingertips from where the gesture has them, millimetres."""
     trials: dict[str, Any]
-    """task.trials.finger_trials, over all participants."""
+    """task.trials.gesture_trials, over all participants."""
     excitation: np.ndarray
     """(steps, B, 39)"""
     odds: np.ndarray
     """(steps, B, 5) log-odds answered."""
     labels: np.ndarray
     """(steps, B, 5)"""
+    reached: np.ndarray
+    """(steps, B, 23) joint angles at the steps' ends, rad."""
+    wanted: np.ndarray
+    """(steps, B, 23) what was asked for then, rad."""
 
     def figures(self) -> dict[str, Any]:
         """What a JSON file keeps."""
@@ -84,6 +96,7 @@ def use(
     config: UseConfig,
     conditions: dict[str, float] | None = None,
     on_second: Callable[[float], None] = lambda seconds: None,
+    watch: Callable[[Participants, Act], None] | None = None,
 ) -> Use:
     """Participants follow references while the decoder answers.
 
@@ -91,6 +104,8 @@ def use(
       participant: who; its reference is replaced by the test's.
       decoder: for the participant's armband.
       conditions: circumstances from the start on, by name (`Participants.set_condition`).
+      on_second: called with the participant time that has passed, s.
+      watch: called with every step that counts, before the body moves: for what is not kept here, as spikes and EMG.
 
     Raises:
       MyoloopError: a decoder for another armband.
@@ -107,10 +122,16 @@ def use(
         people.set_condition(name, strength)
     people.reset(np.arange(config.participants) + 1000 * config.noise)
     hz = participant.control_hz
+    gestures = _sudden(config, hz)
     answer = jax.jit(networks.logits, static_argnums=0)
     state, acts, reached, answers = networks.init_state(network, config.participants), [], [], []
-    for step in range(round(config.seconds * hz) + 1):
+    steps = round(config.seconds * hz)
+    for step in range(steps + 1):
+        if step in gestures:
+            people.set_target(gestures[step])
         act = people.act()
+        if watch and round(hz) <= step < steps:
+            watch(people, act)
         acts.append(act)
         odds, state = answer(network, decoder.params, state, act.chunk)
         answers.append(np.asarray(odds[:, -1]))
@@ -119,10 +140,24 @@ def use(
         reached.append(people.move().qpos)
         if (step + 1) % round(hz) == 0:
             on_second(1.0)
-    return _judge(people.hand, acts, np.stack(reached), np.stack(answers), hz)
+    rules = TrialRules(config.dwell_s, config.sudden_s) if config.sudden_s else TrialRules(config.dwell_s)
+    return _judge(people.hand, acts, np.stack(reached), np.stack(answers), hz, rules)
 
 
-def _judge(hand: Hand, acts: list[Act], reached: np.ndarray, odds: np.ndarray, hz: float) -> Use:
+def _sudden(config: UseConfig, hz: float) -> dict[int, np.ndarray]:
+    """Step -> (B, 5) labels asked from then on: random gestures, each another than the one before; empty for a reference."""
+    if not config.sudden_s:
+        return {}
+    rng = np.random.default_rng(held_out_seed(config.reference))
+    count, gestures = 2 ** len(FINGERS), {}
+    number = rng.integers(count, size=config.participants)
+    for step in range(0, round(config.seconds * hz) + 1, round(config.sudden_s * hz)):
+        number = (number + rng.integers(1, count, size=config.participants)) % count
+        gestures[step] = ((number[:, None] >> np.arange(len(FINGERS))) & 1).astype(np.float32)
+    return gestures
+
+
+def _judge(hand: Hand, acts: list[Act], reached: np.ndarray, odds: np.ndarray, hz: float, rules: TrialRules) -> Use:
     """Answers and bodies at the end of a step against what was asked for at the beginning of the next."""
     skip = round(hz)
     odds, reached = odds[skip:-1], reached[skip:-1]
@@ -133,20 +168,16 @@ def _judge(hand: Hand, acts: list[Act], reached: np.ndarray, odds: np.ndarray, h
     apart = np.asarray(fingertips(kinematics, reached.reshape(-1, 23).astype(np.float32))) - np.asarray(
         fingertips(kinematics, wanted.reshape(-1, 23))
     )
-    right = (odds > 0) == (labels > 0.5)
-    # one participant after the other, each finger's last trial of one and first of the next kept apart by the change of column
-    trials = finger_trials(
-        np.concatenate(list(np.swapaxes(labels, 0, 1)), axis=1),
-        np.concatenate(list(np.swapaxes(right, 0, 1)), axis=1),
-        1.0 / hz,
-    )
+    each = zip(np.swapaxes(labels, 0, 1), np.swapaxes(odds > 0, 0, 1), strict=True)
     return Use(
         scores=score(np.swapaxes(odds, 0, 1), np.swapaxes(labels, 0, 1), 1e3 / hz),
         effort=float(np.mean(excitation**2)),
         joint_error_deg=float(np.degrees(np.abs(reached - wanted)[..., list(FINGER_JOINTS)].mean())),
         keypoint_error_mm=float(1e3 * np.linalg.norm(apart, axis=-1).mean()),
-        trials=trials,
+        trials=gesture_trials(each, 1.0 / hz, rules),
         excitation=excitation,
         odds=odds,
         labels=labels,
+        reached=reached,
+        wanted=wanted,
     )

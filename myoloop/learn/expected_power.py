@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from myoloop.body.names import FOREARM_MUSCLES
-from myoloop.decoder import tcn
+from myoloop.decoder import networks, tcn
 from myoloop.emg.filters import band_pass
 from myoloop.emg.motor_units import DRIVE_HOLD
 from myoloop.emg.params import EmgParams
@@ -70,6 +70,20 @@ def tabulate(emg: EmgParams, network: tcn.TcnConfig, params: Any) -> ExpectedPow
     hz = ticks / TICKS * rate  # (LEVELS, U)
     table = np.stack([hz[:, muscle == m] @ energy[muscle == m] for m in range(len(FOREARM_MUSCLES))]) / band.rate_hz
     return ExpectedPower(jnp.asarray(table, jnp.float32), _at_rest(emg, network, params))
+
+
+def tcn_only(network: networks.Config) -> tcn.TcnConfig:
+    """The network, where it is one whose filters are known here.
+
+    Raises:
+      MyoloopError: a decoder of another kind.
+    """
+    if isinstance(network, tcn.TcnConfig):
+        return network
+    raise MyoloopError(
+        f"expected power goes through the filters of a TCN; the decoder is of kind '{networks.kind_of(network)}': use learner "
+        "internal_model or ppo, or a TCN."
+    )
 
 
 def power(table: ExpectedPower, excitation: Array) -> Array:

@@ -14,9 +14,8 @@ from jax import Array
 
 from myoloop.body.names import MUSCLES
 from myoloop.decoder import tcn
-from myoloop.decoder.networks import kind_of
 from myoloop.errors import MyoloopError
-from myoloop.learn.expected_power import ExpectedPower, power, tabulate
+from myoloop.learn.expected_power import ExpectedPower, power, tabulate, tcn_only
 from myoloop.learn.rollout import Experience, Loop
 from myoloop.learn.through_forward import (
     Memory,
@@ -80,12 +79,7 @@ class GradientLearner:
         """
         if loop.interface is None or loop.emg is None:
             raise MyoloopError("the learner 'gradient' needs a decoder of this project (a .safetensors file).")
-        network = loop.interface.network
-        if not isinstance(network, tcn.TcnConfig):
-            raise MyoloopError(
-                f"the learner 'gradient' goes through the filters of a TCN; the decoder is of kind '{kind_of(network)}': use "
-                "learner internal_model or ppo, or a TCN."
-            )
+        network = tcn_only(loop.interface.network)
         self.config, self.loop, self.unroll, self.begin = config, loop, unroll, begin
         self._network = network
         self._leverage = leverage

@@ -34,7 +34,7 @@ def score(odds: np.ndarray, labels: np.ndarray, frame_ms: float = 20.0) -> Score
     flexed = labels > 0.5
     right = (odds > 0) == flexed
     probability = 0.5 * (1.0 + np.tanh(0.5 * odds))
-    settled = _age(flexed) >= round(400.0 / frame_ms)
+    settled = label_age(flexed) >= round(400.0 / frame_ms)
     return Scores(
         accuracy=float(right.mean()),
         accuracy_per_finger=tuple(right.mean(axis=(0, 1)).tolist()),
@@ -86,7 +86,7 @@ def _balanced(right: np.ndarray, flexed: np.ndarray) -> float:
     return float(np.mean(parts))
 
 
-def _age(flexed: np.ndarray) -> np.ndarray:
+def label_age(flexed: np.ndarray) -> np.ndarray:
     """Frames since the label last changed; a recording starts with a settled label."""
     frames = np.arange(flexed.shape[1])[None, :, None]
     changed = np.zeros_like(flexed)

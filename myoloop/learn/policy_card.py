@@ -49,7 +49,7 @@ def adapted_card(run: Path, used: dict[str, Any], before: str, after: str) -> st
     steps, minutes, test = about["steps"], about["seconds"] / 60, used["about"]["test"]
     lines = []
     for name, entry in ((before, "before"), (after, "after")):
-        for way, figures in used[name].items():
+        for way, figures in ((way, used[name][way]) for way in ("closed", "open") if way in used[name]):
             lines.append(
                 f"| {entry}, {way} loop | {100 * figures['accuracy']:.1f} | {100 * figures['settled_accuracy']:.1f} | "
                 f"{figures['effort']:.4f} | {figures['joint_error_deg']:.1f} | {figures['keypoint_error_mm']:.1f} |"
