@@ -355,8 +355,9 @@ def _decide(  # type: ignore[no-untyped-def]
     if isinstance(mind, LearnedPolicy):
         wanted = jnp.stack([joint_angles(reference, now + s) for s in mind.look_ahead_s])
         asked_ahead = jnp.stack([labels(reference, now + s) for s in mind.look_ahead_s])
+        flexed_ahead = jnp.stack([reference.flexion(now + s) for s in mind.look_ahead_s])
         excitation, mind_state = policy_excitation(
-            mind, body, wanted, mind_state, told(mind.cues, asked_ahead, prediction)
+            mind, body, wanted, mind_state, told(mind.cues, asked_ahead, flexed_ahead, prediction)
         )
     else:
         coming = motion(reference, now + control_dt)

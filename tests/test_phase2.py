@@ -21,14 +21,14 @@ from myoloop.learn.gradient import GradientConfig
 from myoloop.learn.internal_model import ForwardConfig, InternalModelConfig, InternalModelLearner, divergence
 from myoloop.learn.phase2 import Phase2Config
 from myoloop.learn.ppo import PpoConfig, Rollout
-from myoloop.learn.rollout import Experience, Interface, Loop, decide, init_loop, judged
+from myoloop.learn.rollout import Experience, Interface, Loop, decide, init_loop, judged, wished
 from myoloop.learn.through_forward import ObjectiveConfig, chosen, empty_memory, improve_policy, optimiser, remember
 from myoloop.learn.trainer import Trainer
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.networks import NetworkConfig, make_policy
 from myoloop.policy.normaliser import init_normaliser
 from myoloop.policy.observation import observation_layout
-from myoloop.task.tracking import TrackingConfig, asked_labels, make_tracking
+from myoloop.task.tracking import TrackingConfig, asked_flexion, asked_labels, make_tracking
 
 BAND = armband("myo8")
 NETWORK = tcn.TcnConfig(channels=BAND.channels, rate_hz=BAND.rate_hz, spatial_filters=8, temporal_filters=2, hidden=8)
@@ -177,6 +177,25 @@ def test_right_answers_are_paid_to_the_forearm_and_nobody_is_paid_whose_body_div
     np.testing.assert_allclose(reward[:, :-1], without, atol=1e-6)
     np.testing.assert_array_equal(loop.credit[-1], np.arange(39) < 26)
     np.testing.assert_array_equal(loop.credit[:-1], plain.credit)
+
+
+def test_flexions_are_paid_by_nearness_and_asked_for_where_a_decoder_answers_them(bare):
+    _, labelled, state, body = bare
+    loop = labelled.replace(interface=labelled.interface.replace(target="flexion"))
+    asked = jnp.clip(asked_flexion(loop.task, state.task, loop.task.control_dt), 1e-6, 1 - 1e-6)
+    half = jnp.abs(0.5 - asked).mean(axis=1)
+    for odds, worth in ((jnp.log(asked / (1 - asked)), jnp.ones(3)), (jnp.zeros((3, 5)), 1 - half)):
+        _, reward, _ = judged(loop, state._replace(odds=odds), body, jnp.zeros((3, 39)))
+        np.testing.assert_allclose(reward[:2, -1], 2.0 * worth[:2], atol=2e-3)
+    np.testing.assert_array_equal(wished(loop, state.task, 0.3), asked_flexion(loop.task, state.task, 0.3))
+    np.testing.assert_array_equal(wished(labelled, state.task, 0.3), asked_labels(loop.task, state.task, 0.3))
+
+
+def test_a_policy_that_meets_a_decoder_of_flexion_is_told_flexions(decoder, tmp_path):
+    path = tmp_path / "decoder.safetensors"
+    save_decoder(path, NETWORK, decoder[1], BAND.channel_labels, "untrained", "flexion")
+    loop = _small((path, decoder[1]), "ppo").build(load_hand(), 0.02).loop
+    assert loop.cues == ("flexion", "prediction") and loop.interface.target == "flexion"
 
 
 def test_exploration_persists_as_configured_and_keeps_its_size(bare):

@@ -37,10 +37,13 @@ def _now(participants=3):
 def test_cues_are_the_labels_ahead_and_the_answer_from_minus_one_to_one():
     targets = jnp.array([[[0.0, 1, 0, 1, 1]], [[1.0, 1, 0, 0, 1]]])
     prediction = jnp.array([[0.0, 0.25, 0.5, 0.75, 1.0]])
-    both = told(("target", "prediction"), targets, prediction)
+    flexions = 0.5 * targets
+    both = told(("target", "prediction"), targets, flexions, prediction)
     np.testing.assert_allclose(both[0], [-1, 1, -1, 1, 1, 1, 1, -1, -1, 1, -1, -0.5, 0, 0.5, 1])
-    np.testing.assert_allclose(told(("prediction",), targets, prediction)[0], both[0, 10:])
-    assert told((), targets, prediction).shape == (1, 0)
+    np.testing.assert_allclose(told(("prediction",), targets, flexions, prediction)[0], both[0, 10:])
+    np.testing.assert_allclose(told(("flexion",), targets, flexions, prediction)[0], both[0, :10] / 2 - 0.5)
+    assert told((), targets, flexions, prediction).shape == (1, 0)
+    assert observation_layout(AHEAD, ("flexion",)).names[-2:] == ("flexion_20ms", "flexion_100ms")
     assert observation_layout(AHEAD, ("target", "prediction")).size == observation_layout(AHEAD).size + 15
     with pytest.raises(MyoloopError, match="prediction"):
         observation_layout(AHEAD, ("predicton",))

@@ -21,7 +21,7 @@ from myoloop.body.names import FINGERS
 from myoloop.decoder import networks
 from myoloop.decoder.weights import DecoderWeights
 from myoloop.errors import MyoloopError
-from myoloop.learn.metrics import Scores, score
+from myoloop.learn.metrics import FlexionScores, Scores, score, score_flexion
 from myoloop.participant import Act, ParticipantConfig, Participants
 from myoloop.task.kinematics import build_kinematics, fingertips
 from myoloop.task.reference import ReferenceConfig, held_out_seed
@@ -75,6 +75,8 @@ class Use(NamedTuple):
     """(steps, B, 23) joint angles at the steps' ends, rad."""
     wanted: np.ndarray
     """(steps, B, 23) what was asked for then, rad."""
+    flexion: FlexionScores | None
+    """Of the answers of a decoder of flexion against the flexion asked for; None for labels."""
 
     def figures(self) -> dict[str, Any]:
         """What a JSON file keeps."""
@@ -87,6 +89,7 @@ class Use(NamedTuple):
             "joint_error_deg": round(self.joint_error_deg, 2),
             "keypoint_error_mm": round(self.keypoint_error_mm, 2),
             "trials": self.trials,
+            **({"flexion": self.flexion._asdict()} if self.flexion else {}),
         }
 
 
@@ -141,7 +144,11 @@ def use(
         if (step + 1) % round(hz) == 0:
             on_second(1.0)
     rules = TrialRules(config.dwell_s, config.sudden_s) if config.sudden_s else TrialRules(config.dwell_s)
-    return _judge(people.hand, acts, np.stack(reached), np.stack(answers), hz, rules)
+    judged = _judge(people.hand, acts, np.stack(reached), np.stack(answers), hz, rules)
+    if decoder.target != "flexion":
+        return judged
+    flexion = np.stack([act.reference for act in acts[-len(judged.odds) :]])
+    return judged._replace(flexion=score_flexion(np.swapaxes(judged.odds, 0, 1), np.swapaxes(flexion, 0, 1)))
 
 
 def _sudden(config: UseConfig, hz: float) -> dict[int, np.ndarray]:
@@ -180,4 +187,5 @@ def _judge(hand: Hand, acts: list[Act], reached: np.ndarray, odds: np.ndarray, h
         labels=labels,
         reached=reached,
         wanted=wanted,
+        flexion=None,
     )

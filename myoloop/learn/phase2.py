@@ -29,7 +29,6 @@ from myoloop.learn.trainer import Parts
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.learned import load_policy, with_cues
 from myoloop.policy.networks import NetworkConfig
-from myoloop.policy.observation import CUES
 from myoloop.task.reference import EXTENDED, FLEXED
 from myoloop.task.tracking import RewardConfig, TrackingConfig, make_tracking
 
@@ -72,8 +71,9 @@ class Phase2Config:
     conditions: dict[str, float] = field(default_factory=dict)
     """What is wrong with the recording, strengths 0 to 1 by name: fatigue, mains_hum, motion_artefact, ecg, or
     lost_contact:<channel label>."""
-    cues: tuple[str, ...] = CUES
-    """What the policy is told besides: target (the labels asked for), prediction (the decoder's last answer)."""
+    cues: tuple[str, ...] = ("target", "prediction")
+    """What the policy is told besides: target (what is asked for: labels, or flexions where the decoder answers these),
+    prediction (the decoder's last answer)."""
     persistence: float = 0.8
     """Correlation of the exploration from step to step, for internal_model and gradient; PPO's is white."""
     engine: str = "mujoco"
@@ -111,6 +111,9 @@ class Phase2Config:
         _check(decoder, band, samples, self.decoder)
         emg = build_emg(worn(band, self.rotation_deg), EmgConfig(seed=self.person))
         network, action, begin = self.network, self.action, None
+        cues = self.cues
+        if decoder.target == "flexion":
+            cues = tuple("flexion" if cue == "target" else cue for cue in cues)
         if self.policy:
             old = load_policy(find_file(self.policy, kind="policy")).policy
             if old.look_ahead_s != self.task.look_ahead_s or old.control_hz != self.control_hz:
@@ -118,15 +121,15 @@ class Phase2Config:
                     f"{self.policy} looks {old.look_ahead_s} s ahead at {old.control_hz:g} Hz; the task is told "
                     f"{self.task.look_ahead_s} s ahead at {self.control_hz:g} Hz: give the task the policy's."
                 )
-            network, action, begin = old.network, old.action, with_cues(old, self.cues)
+            network, action, begin = old.network, old.action, with_cues(old, cues)
         loop = Loop(
             task=make_tracking(hand, self.task, self.environments, control_dt),
             emg=emg,
             network=network,
             action=action,
             samples=samples,
-            interface=Interface(decoder.params, decoder.config, self.worth),
-            cues=self.cues,
+            interface=Interface(decoder.params, decoder.config, self.worth, decoder.target),
+            cues=cues,
             circumstances=_circumstances(self.conditions, band, emg, self.environments),
             persistence=0.0 if self.learner == "ppo" else self.persistence,
         )

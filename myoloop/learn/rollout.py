@@ -24,6 +24,7 @@ from myoloop.body.engine import Engine, Posture, in_float32
 from myoloop.body.mjx_physics import MjxPhysics
 from myoloop.body.names import FINGERS, FOREARM_MUSCLES, MUSCLES
 from myoloop.decoder import networks
+from myoloop.decoder.contract import TARGETS
 from myoloop.emg.circumstances import Circumstances
 from myoloop.emg.synthesis import EmgParams, EmgState, init_emg, synthesise
 from myoloop.learn.ppo import Rollout
@@ -35,6 +36,7 @@ from myoloop.task.tracking import (
     Figures,
     Tracking,
     TrackingState,
+    asked_flexion,
     asked_labels,
     finished,
     judge,
@@ -57,6 +59,8 @@ class Interface:
     network: networks.Config = struct.field(pytree_node=False)
     worth: float = struct.field(pytree_node=False, default=1.0)
     """Reward of a step in which the decoder is sure of all that was asked."""
+    target: str = struct.field(pytree_node=False, default=TARGETS[0])
+    """What its five values are: one of decoder.contract.TARGETS."""
 
 
 @struct.dataclass
@@ -138,7 +142,7 @@ class Decision(NamedTuple):
     odds: Array
     """(B, 5) log-odds that the decoder answers at the end of the step; 0 without one."""
     labels: Array
-    """(B, 5) what is asked for then."""
+    """(B, 5) what is asked for then, see `wished`."""
 
 
 class Experience(NamedTuple):
@@ -204,7 +208,7 @@ def decide(
         if loop.interface is not None and decoder is not None:
             answers, decoder = networks.logits(loop.interface.network, loop.interface.params, decoder, out.chunk)
             odds = answers[:, -1]
-    asked = asked_labels(loop.task, state.task, loop.task.control_dt)
+    asked = wished(loop, state.task, loop.task.control_dt)
     made = Decision(obs, private, action, log_prob(dist, action), excitation, push(state.task), emg_uv, odds, asked)
     return LoopState(state.task, carry, emg_state, decoder, odds, noise, key), made
 
@@ -213,8 +217,11 @@ def perceive(loop: Loop, state: LoopState, body: Posture) -> tuple[Array, Array]
     """The observation (B, n), and what only a critic is told, (B, m): what pushes on the hand, in units of 5 N."""
     task, cues = loop.task, None
     if loop.cues:
-        asked = jnp.stack([asked_labels(task, state.task, ahead) for ahead in task.config.look_ahead_s])
-        cues = told(loop.cues, asked, jax.nn.sigmoid(state.odds))
+        targets, flexions = (
+            jnp.stack([of(task, state.task, ahead) for ahead in task.config.look_ahead_s])
+            for of in (asked_labels, asked_flexion)
+        )
+        cues = told(loop.cues, targets, flexions, jax.nn.sigmoid(state.odds))
     obs = observation(task.joint_range, body, wanted_ahead(task, state.task), cues)
     return obs, push(state.task).reshape(obs.shape[0], -1) / 5.0
 
@@ -228,14 +235,19 @@ def turn(
     return state, made, reward, figures, jnp.asarray(body.diverged)
 
 
+def wished(loop: Loop, state: TrackingState, ahead: float) -> Array:
+    """(B, 5) what the decoder should answer `ahead` s from now: labels, or flexions for one of flexion."""
+    flexion = loop.interface is not None and loop.interface.target == "flexion"
+    return (asked_flexion if flexion else asked_labels)(loop.task, state, ahead)
+
+
 def judged(loop: Loop, state: LoopState, body: Posture, excitation: Array) -> tuple[TrackingState, Array, Figures]:
-    """The task's judgement and, with a decoder, one more part of the reward: the probability that it gives to what is asked
-    for at the step's end, mean over the fingers."""
+    """The task's judgement and, with a decoder, one more part of the reward: how near it comes to what is asked for at the
+    step's end, 0..1, mean over the fingers; of labels this is the probability that it gives to them."""
     task, reward, figures = judge(loop.task, state.task, body, excitation)
     if loop.interface is None:
         return task, reward, figures
-    asked = 2.0 * asked_labels(loop.task, task, 0.0) - 1.0
-    right = jnp.mean(jax.nn.sigmoid(asked * state.odds), axis=1)
+    right = 1.0 - jnp.mean(jnp.abs(jax.nn.sigmoid(state.odds) - wished(loop, task, 0.0)), axis=1)
     paid = jnp.where(jnp.asarray(body.diverged), 0.0, loop.interface.worth * right)
     return task, jnp.concatenate([reward, paid[:, None]], axis=1), figures
 

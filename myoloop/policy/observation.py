@@ -1,7 +1,7 @@
 """What a participant perceives before it decides: proprioception, where its fingers are wanted, and what it is told besides.
 
-The user of an interface is told more than the learner of gestures: the labels asked of its fingers (`target`), and what
-the decoder answers (`prediction`). These are its cues; a policy's file says which it has.
+The user of an interface is told more than the learner of gestures: the labels asked of its fingers (`target`) or how far they
+are to be flexed (`flexion`), and what the decoder answers (`prediction`). These are its cues; a policy's file says which it has.
 
 Training, live sessions and evaluation call the same function; the layout goes into every policy's file.
 """
@@ -18,8 +18,8 @@ from myoloop.body.names import FINGERS, JOINTS, MUSCLES
 from myoloop.errors import unknown_name
 
 QUICK = 10.0  # rad/s: joint velocities are given in units of a quick finger's
-CUES = ("target", "prediction")
-"""What a participant may be told besides: labels asked for at the look-ahead times, the decoder's last answer."""
+CUES = ("target", "flexion", "prediction")
+"""What a participant may be told besides: labels, or flexions, asked for at the look-ahead times, the decoder's last answer."""
 
 
 class Layout(NamedTuple):
@@ -50,21 +50,23 @@ def observation_layout(look_ahead_s: tuple[float, ...], cues: tuple[str, ...] = 
     times = [f"{round(1e3 * s)}ms" for s in look_ahead_s]
     parts = [("joint_angle", len(JOINTS)), ("joint_velocity", len(JOINTS)), ("activation", len(MUSCLES))]
     parts += [(f"joint_error_{time}", len(JOINTS)) for time in times]
-    parts += [(f"target_{time}", len(FINGERS)) for time in times if "target" in cues]
+    parts += [(f"{cue}_{time}", len(FINGERS)) for cue in CUES[:2] if cue in cues for time in times]
     parts += [("prediction", len(FINGERS))] if "prediction" in cues else []
     names, sizes = zip(*parts, strict=True)
     return Layout(names, sizes)
 
 
-def told(cues: tuple[str, ...], targets: Array, prediction: Array) -> Array:
+def told(cues: tuple[str, ...], targets: Array, flexions: Array, prediction: Array) -> Array:
     """(B, n) cues of a step, -1 (extended) to 1 (flexed).
 
     Args:
       cues: which of CUES.
       targets: (looks, B, 5) labels asked for at the look-ahead times.
+      flexions: (looks, B, 5) flexions, 0..1, asked for at the look-ahead times.
       prediction: (B, 5) the decoder's newest answer; 0.5 while there is none.
     """
     parts = [*targets] if "target" in cues else []
+    parts += [*flexions] if "flexion" in cues else []
     parts += [prediction] if "prediction" in cues else []
     return 2.0 * jnp.concatenate([jnp.zeros((prediction.shape[0], 0)), *parts], axis=-1) - 1.0
 

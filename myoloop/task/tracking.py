@@ -241,8 +241,17 @@ def wanted_ahead(task: Tracking, state: TrackingState) -> Array:
 
 def asked_labels(task: Tracking, state: TrackingState, ahead: float) -> Array:
     """(B, 5) labels asked for `ahead` s from now."""
-    kinds = jnp.stack([labels(reference, state.time + ahead) for reference in task.references])
-    return jnp.take_along_axis(kinds, state.kind[None, :, None], axis=0)[0]
+    return _of_kind(state, [labels(reference, state.time + ahead) for reference in task.references])
+
+
+def asked_flexion(task: Tracking, state: TrackingState, ahead: float) -> Array:
+    """(B, 5) flexions, 0..1, asked for `ahead` s from now."""
+    return _of_kind(state, [reference.flexion(state.time + ahead) for reference in task.references])
+
+
+def _of_kind(state: TrackingState, each: list[Array]) -> Array:
+    """(B, 5) of every participant's own kind of reference."""
+    return jnp.take_along_axis(jnp.stack(each), state.kind[None, :, None], axis=0)[0]
 
 
 def push(state: TrackingState) -> Array:
