@@ -17,7 +17,16 @@ from myoloop.decoder import tcn
 from myoloop.errors import MyoloopError
 from myoloop.learn.expected_power import ExpectedPower, power, tabulate
 from myoloop.learn.rollout import Experience, Loop
-from myoloop.learn.through_forward import Memory, ObjectiveConfig, empty_memory, improve_policy, optimiser, remember
+from myoloop.learn.through_forward import (
+    Memory,
+    ObjectiveConfig,
+    actor_of,
+    empty_memory,
+    heard,
+    improve_policy,
+    optimiser,
+    remember,
+)
 from myoloop.policy.learned import explore
 from myoloop.policy.normaliser import Normaliser, init_normaliser, update
 from myoloop.policy.observation import observation_layout
@@ -95,12 +104,12 @@ class GradientLearner:
 
     def _improved(self, learned: GradientState, experience: Experience, key: Array) -> tuple[GradientState, Progress]:
         objective = self.config.objective
-        memory = remember(learned.memory, experience)
+        memory = remember(learned.memory, heard(experience))
         normaliser = learned.normaliser
         if self.begin is None:
             normaliser = update(normaliser, experience.rollout.obs)
         policy, state, told = improve_policy(
-            objective, self.loop, self._forward, self._table, memory, normaliser, learned.habit,
+            objective, actor_of(self.loop), self._forward, self._table, memory, normaliser, learned.habit,
             self._leverage, learned.params["policy"], learned.optimiser, key,
         )  # fmt: skip
         policy = explore(policy, objective.exploration)

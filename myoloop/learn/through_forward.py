@@ -21,8 +21,10 @@ import optax
 from jax import Array
 
 from myoloop.learn.rollout import Experience, Loop
-from myoloop.policy.actions import to_excitation
+from myoloop.policy.actions import ActionConfig, to_excitation
+from myoloop.policy.networks import Policy
 from myoloop.policy.normaliser import Normaliser, normalise
+from myoloop.policy.observation import observation_layout
 
 Forward = Callable[[Any, Array], Array]
 """Knowledge, excitations (B, past + T, 39) -> log-odds (members, B, T, 5): the answers to each of the last T steps."""
@@ -51,6 +53,37 @@ class ObjectiveConfig:
     """Gradients with a longer norm are shortened to it."""
 
 
+class Actor(NamedTuple):
+    """Whose policy is improved: what a learner must know of those who act, in a batch or in a live session."""
+
+    policy: Policy
+    action: ActionConfig
+    observations: int
+    """Numbers in an observation."""
+    participants: int
+
+
+def actor_of(loop: Loop) -> Actor:
+    """The participants of a batch."""
+    size = observation_layout(loop.task.config.look_ahead_s, loop.cues).size
+    return Actor(loop.policy, loop.action, size, loop.task.participants)
+
+
+class Heard(NamedTuple):
+    """What of a rollout is remembered, (T, B, ...) each."""
+
+    obs: Array
+    excitation: Array
+    odds: Array
+    """Log-odds answered; NaN where no answer came, as happens live."""
+    labels: Array
+
+
+def heard(experience: Experience) -> Heard:
+    """Of a rollout in the batch: everything."""
+    return Heard(experience.rollout.obs, experience.excitation, experience.odds, experience.labels)
+
+
 class Memory(NamedTuple):
     """The newest rollouts, N stretches of T steps; rings."""
 
@@ -59,7 +92,7 @@ class Memory(NamedTuple):
     excitation: Array
     """(N, past + T, 39) with what was done before."""
     odds: Array
-    """(N, T, 5) what the decoder answered."""
+    """(N, T, 5) what the decoder answered; NaN where it did not."""
     labels: Array
     """(N, T, 5) what was asked for."""
     tail: Array
@@ -81,13 +114,9 @@ def empty_memory(rollouts: int, participants: int, steps: int, past: int, observ
     )
 
 
-def remember(memory: Memory, experience: Experience) -> Memory:
+def remember(memory: Memory, rollout: Heard) -> Memory:
     """With one more rollout, in the place of the oldest."""
-    by_participant = [
-        jnp.swapaxes(x, 0, 1)
-        for x in (experience.rollout.obs, experience.excitation, experience.odds, experience.labels)
-    ]
-    obs, excitation, odds, labels = by_participant
+    obs, excitation, odds, labels = (jnp.swapaxes(x, 0, 1) for x in rollout)
     whole = jnp.concatenate([memory.tail, excitation], axis=1)
     participants = obs.shape[0]
     first = memory.filled % (memory.obs.shape[0] // participants) * participants
@@ -135,7 +164,7 @@ class Told(NamedTuple):
 
 def improve_policy(
     config: ObjectiveConfig,
-    loop: Loop,
+    actor: Actor,
     forward: Forward,
     knowledge: Any,
     memory: Memory,
@@ -161,20 +190,20 @@ def improve_policy(
     participants = memory.tail.shape[0]
 
     def act(of: Any, obs: Array) -> Array:
-        dist, _, _ = loop.policy.apply(of, obs, loop.policy.start(obs.shape[0]))
+        dist, _, _ = actor.policy.apply(of, obs, actor.policy.start(obs.shape[0]))
         return dist.mean
 
     def loss(params: Any, key: Array) -> tuple[Array, Told]:
         seen, before, _, labels = choose(memory, participants, key, config.stretches)
         obs = normalise(normaliser, seen)
         action = act(params, obs)
-        excitation = to_excitation(loop.action, action)
+        excitation = to_excitation(actor.action, action)
         past = before[:, : before.shape[1] - excitation.shape[1]]
         odds = forward(knowledge, jnp.concatenate([past, excitation], axis=1))
         wanted = jnp.mean(optax.sigmoid_binary_cross_entropy(odds, labels[None]))
         effort = jnp.mean(excitation**2)
         jerk = jnp.mean(jnp.diff(excitation, axis=1) ** 2)
-        change = excitation - to_excitation(loop.action, jax.lax.stop_gradient(act(habit, obs)))
+        change = excitation - to_excitation(actor.action, jax.lax.stop_gradient(act(habit, obs)))
         strayed = jnp.mean(jnp.einsum("pjm,btm->pbtj", leverage, change) ** 2)
         total = wanted + config.effort * effort + config.smoothness * jerk + config.movement * strayed
         return total, Told(wanted, effort, strayed)
