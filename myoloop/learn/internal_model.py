@@ -163,9 +163,7 @@ class InternalModelLearner:
         """The same from what was heard of the rollout: all that is needed."""
         return self._improve(learned, rollout, key)  # type: ignore[no-any-return]
 
-    def _improved(
-        self, learned: InternalModelState, rollout: Heard, key: Array
-    ) -> tuple[InternalModelState, Progress]:
+    def _improved(self, learned: InternalModelState, rollout: Heard, key: Array) -> tuple[InternalModelState, Progress]:
         config = self.config
         of_model, of_policy = jax.random.split(key)
         memory = remember(learned.memory, rollout)

@@ -20,6 +20,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from myoloop.learn.heard import Heard
 from myoloop.learn.rollout import Experience, Loop
 from myoloop.policy.actions import ActionConfig, to_excitation
 from myoloop.policy.networks import Policy
@@ -67,16 +68,6 @@ def actor_of(loop: Loop) -> Actor:
     """The participants of a batch."""
     size = observation_layout(loop.task.config.look_ahead_s, loop.cues).size
     return Actor(loop.policy, loop.action, size, loop.task.participants)
-
-
-class Heard(NamedTuple):
-    """What of a rollout is remembered, (T, B, ...) each."""
-
-    obs: Array
-    excitation: Array
-    odds: Array
-    """Log-odds answered; NaN where no answer came, as happens live."""
-    labels: Array
 
 
 def heard(experience: Experience) -> Heard:
