@@ -68,10 +68,13 @@ class AdaptSettings(Settings):
         0.3, ge=0, le=1, description="standard deviation of what is added to the policy's actions"
     )
     learning_rate: float = Field(1e-4, gt=0, le=0.01, description="of Adam, for the policy")
-    effort: float = Field(4.0, ge=0, description="cost of the mean squared excitation, nats of cross-entropy a finger")
-    movement: float = Field(
-        30.0, ge=0, description="cost of joint torques that differ from those of the policy it begins with"
+    habit: str | None = Field(
+        None,
+        description="whose movement is kept: file of the policy that this one began with, relative to the experiment file or "
+        "the installation; none: the movement of the session's start",
     )
+    effort: float = Field(4.0, ge=0, description="cost of the mean squared excitation, nats of cross-entropy a finger")
+    movement: float = Field(30.0, ge=0, description="cost of joint torques that differ from the habit's")
     remembered_s: float = Field(600.0, ge=10, le=7200, description="how much of the session is remembered, seconds")
     save_every_s: float = Field(30.0, gt=0, description="how often the policy is saved into the run folder, seconds")
 
@@ -199,6 +202,11 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
     if me.policy != BASELINE:
         policy = find_file(me.policy, beside=file.parent, kind="participant.policy")
         experiment = experiment.model_copy(update={"participant": me.model_copy(update={"policy": str(policy)})})
+    adapt = experiment.participant.adapt
+    if adapt is not None and adapt.habit is not None:
+        habit = find_file(adapt.habit, beside=file.parent, kind="participant.adapt.habit")
+        me = experiment.participant.model_copy(update={"adapt": adapt.model_copy(update={"habit": str(habit)})})
+        experiment = experiment.model_copy(update={"participant": me})
     reference = experiment.participant.reference
     if reference.path is not None:
         motion = find_file(reference.path, beside=file.parent, kind="participant.reference.path")

@@ -21,6 +21,7 @@ from myoloop.body.names import FINGERS
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.live.board import read_status
+from myoloop.report_course import changes, course, learning
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
 from myoloop.task.trials import finger_trials, quantiles
@@ -119,6 +120,9 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "loop": _loop(rows, participant, control_hz),
         "decoder": _decoder(config, participant, lives, witness),
         "task": _task(rows, control_hz),
+        "course": course(rows, control_hz),
+        "changes": [] if rows is None else changes(read_events(run_dir / "events.jsonl"), float(rows["time"][0])),
+        "adaptation": learning(run_dir, config, participant),
         "effort": None if rows is None else round(float(np.mean(rows["excitation"] ** 2)), 5),
         "environment": _environment(config),
         "messages": participant.get("messages", []) + [m for life in lives for m in life.get("messages", [])],
@@ -148,6 +152,9 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     if ill := report["participant"]["conditions"]:
         table.add_row("conditions", ", ".join(f"{name} {strength:g}" for name, strength in ill.items()))
     table.add_row("accuracy", "open loop" if accuracy is None else f"{100 * accuracy:.1f} %  ({fingers})")
+    if learner := report["adaptation"]:
+        lost = ", and was lost" if learner["lost"] else ""
+        table.add_row("learner", f"{learner['stretches']} stretches, {learner['swaps']} policies taken over{lost}")
     table.add_row("feedback latency", f"median {latency['median']} ms, p99 {latency['p99']} ms" if latency else "-")
     table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")

@@ -9,6 +9,7 @@ accuracy while exploring in windows, and, at some times, without exploration on 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from myoloop.learn.heard import Answers, Steps
 from myoloop.learn.online import OnlineConfig, OnlineLearner
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.policy.exploration import Exploration
-from myoloop.policy.learned import save_policy
+from myoloop.policy.learned import load_policy, save_policy, told_all
 from myoloop.task.reference import ReferenceConfig, held_out_seed
 
 TURN_DEG = 30.0
@@ -49,6 +50,8 @@ class Online:
     """Length, participant minutes."""
     policy: str = "models/policy_phase2/policy.safetensors"
     """Who begins."""
+    habit: str | None = None
+    """Whose movement is kept; None: the policy's."""
     decoder: str = "models/decoder_tcn/decoder.safetensors"
     """File of the decoder."""
     armband: str = "semg_rd16"
@@ -85,7 +88,8 @@ def main(run: Online) -> dict[str, Any]:
     )
     people = Participants(replace(who, reference=reference, exploration=run.exploration), threads=1)
     assert people.policy is not None
-    learner = OnlineLearner(people.policy, run.learner)
+    habit = None if run.habit is None else told_all(load_policy(find_file(run.habit, kind="habit")).policy)
+    learner = OnlineLearner(people.policy, run.learner, habit)
     answer = jax.jit(tcn.logits, static_argnums=0)
     state, hz = tcn.init_state(decoder.config, 1), people.config.control_hz
     total, turn = round(60 * run.minutes * hz), round(60 * run.rotate_after_min * hz)
@@ -123,6 +127,10 @@ def main(run: Online) -> dict[str, Any]:
                     people.set_policy(learner.params)
                     seen = np.mean(right[-round(run.window_s * hz) :])
                     bar.update(task, description=f"{100 * seen:.1f} %  model {line.model_loss:.3f} nats")
+                if not console.is_terminal and len(right) % (every * 32) == 0:
+                    console.print(
+                        f"{step / hz / 60:.1f} min {100 * np.mean(right[-every * 32 :]):.1f} % {line}", soft_wrap=True
+                    )
             bar.update(task, completed=step)
     window = round(run.window_s * hz)
     parts = range(0, len(right) - window + 1, window)
@@ -136,19 +144,13 @@ def main(run: Online) -> dict[str, Any]:
         "think_s": round(float(np.median([line.compute_s for line in learner.lines])), 3),
         "seconds": round(time.perf_counter() - begun, 1),
         "pairs": dict(learner.pairing.counts),
-        "run": json.loads(json.dumps({k: v for k, v in _plain(run).items() if k not in ("out", "save")}, default=str)),
+        "run": {k: v for k, v in dataclasses.asdict(run).items() if k not in ("out", "save")},
     }  # fmt: skip
     if run.save:
         save_policy(run.save, learner.policy, {"online": result["run"]})
     if run.out:
         write_atomically(run.out, (json.dumps(result, indent=1) + "\n").encode())
     return result
-
-
-def _plain(run: Online) -> dict[str, Any]:
-    import dataclasses
-
-    return dataclasses.asdict(run)
 
 
 def _test(

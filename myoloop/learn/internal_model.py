@@ -94,7 +94,7 @@ class InternalModelState(NamedTuple):
     optimisers: Any
     """{"policy": ..., "model": ...}"""
     habit: Any
-    """Parameters of the policy it began with."""
+    """Parameters of the policy whose movement is kept."""
     normaliser: Normaliser
     memory: Memory
     updates: Array
@@ -123,11 +123,12 @@ class InternalModelLearner:
         unroll: int,
         begin: tuple[Any, Normaliser] | None,
         leverage: Array,
+        habit: Any = None,
     ):
         """begin: parameters and normaliser of the policy to start from; None: from nothing. leverage: (P, 23, 39), see
-        `improve_policy`."""
+        `improve_policy`. habit: parameters of the policy whose movement is kept; None: those it starts from."""
         self.config, self.actor, self.unroll, self.begin = config, actor, unroll, begin
-        self._leverage = leverage
+        self._leverage, self._habit = leverage, habit
         self._model = _Model(config.forward)
         self._improve = jax.jit(self._improved)
 
@@ -149,8 +150,9 @@ class InternalModelLearner:
         memory = empty_memory(
             forward.remembered, actor.participants, self.unroll, forward.history - 1, actor.observations, len(MUSCLES)
         )
+        habit = policy if self._habit is None else self._habit
         return InternalModelState(
-            {"policy": policy, "model": members}, optimisers, policy, normaliser, memory, jnp.int32(0)
+            {"policy": policy, "model": members}, optimisers, habit, normaliser, memory, jnp.int32(0)
         )
 
     def improve(

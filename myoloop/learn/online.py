@@ -19,6 +19,7 @@ import numpy as np
 from myoloop.body.leverage import leverage
 from myoloop.body.model import load_hand
 from myoloop.body.names import MUSCLES
+from myoloop.errors import MyoloopError
 from myoloop.learn.heard import Answers, Heard, Steps
 from myoloop.learn.internal_model import ForwardConfig, InternalModelConfig, InternalModelLearner
 from myoloop.learn.pairing import Pairing
@@ -44,8 +45,8 @@ class OnlineConfig:
     """Of models and draws."""
     internal_model: InternalModelConfig = field(
         default_factory=lambda: InternalModelConfig(
-            ForwardConfig(remembered=600, updates=20, stretches=16, first_rollouts=40),
-            ObjectiveConfig(updates=8, stretches=16, learning_rate=1e-4),
+            ForwardConfig(remembered=600, updates=16, stretches=16, first_rollouts=30),
+            ObjectiveConfig(updates=6, stretches=16, learning_rate=1.5e-4),
         )
     )
     forget_at: float = 3.0
@@ -85,8 +86,17 @@ class OnlineLearner:
           people.set_policy(learner.params)
     """
 
-    def __init__(self, policy: LearnedPolicy, config: OnlineConfig | None = None):
-        """policy: feed-forward; what it does now is the habit whose movement is kept."""
+    def __init__(self, policy: LearnedPolicy, config: OnlineConfig | None = None, habit: LearnedPolicy | None = None):
+        """
+        Args:
+          policy: who learns; feed-forward, told all cues (policy.learned.told_all).
+          habit: whose movement is kept; None: the policy's as it is now.
+
+        Raises:
+          MyoloopError: a habit of another network or with another normaliser.
+        """
+        if habit is not None:
+            check_habit(policy, habit)
         self.config = config = config or OnlineConfig()
         self._start = policy
         size = observation_layout(policy.look_ahead_s, policy.cues).size
@@ -94,7 +104,9 @@ class OnlineLearner:
         turning = unit_leverage(leverage(load_hand(), np.stack([EXTENDED, FLEXED])))
         begin = (policy.params, policy.normaliser)
         forward = config.internal_model.forward
-        self._learner = InternalModelLearner(config.internal_model, actor, config.stretch, begin, turning)
+        self._learner = InternalModelLearner(
+            config.internal_model, actor, config.stretch, begin, turning, habit and habit.params
+        )
         of_start, self._key = jax.random.split(jax.random.key(config.seed))
         self._learned = self._learner.start(of_start)
         self._remember = jax.jit(remember)
@@ -169,3 +181,15 @@ class OnlineLearner:
         minutes = len(self.lines) and self.lines[-1].time_s / 60
         name = f"{self._start.name}, {minutes:.1f} min of a session"
         return self._start.replace(params=self.params, name=name)  # type: ignore[attr-defined, no-any-return]
+
+
+def check_habit(policy: LearnedPolicy, habit: LearnedPolicy) -> None:
+    """Refuses, by MyoloopError, a habit that does not perceive and act as the policy does."""
+    same = (policy.network, policy.action, policy.look_ahead_s, policy.cues, policy.control_hz) == (
+        habit.network, habit.action, habit.look_ahead_s, habit.cues, habit.control_hz
+    )  # fmt: skip
+    if not same or not all(np.array_equal(a, b) for a, b in zip(policy.normaliser, habit.normaliser, strict=True)):
+        raise MyoloopError(
+            f"habit '{habit.name}' does not perceive and act as policy '{policy.name}' does (network, action, normaliser): "
+            "give the policy that this one began with, or none."
+        )

@@ -39,7 +39,8 @@ class LearnerProcess:
         self._run_dir = Path(greeting["run_dir"]) if greeting["run_dir"] else None
         self._about = {"adapt": self._adapt, "policy": Path(greeting["policy"]).name, "seed": greeting["seed"]}
         policy = told_all(load_policy(greeting["policy"]).policy)
-        self._learner = OnlineLearner(policy, config_from(self._adapt, greeting["seed"], policy))
+        habit = told_all(load_policy(self._adapt["habit"]).policy) if self._adapt["habit"] else None
+        self._learner = OnlineLearner(policy, config_from(self._adapt, greeting["seed"], policy), habit)
         self._heard: deque[bytes] = deque()
         self._news, self._over = threading.Event(), threading.Event()
         self._saved = time.monotonic()
