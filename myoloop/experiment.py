@@ -309,7 +309,8 @@ def _fits(control_hz: float, rate_hz: float) -> bool:
 
 def _explain(error: ValidationError, where: str) -> MyoloopError:
     """The first problem of a validation, in words: where, what was found, what is allowed."""
-    first = error.errors()[0]
+    errors = error.errors()  # an unknown key explains why another is missing
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     loc = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         return unknown_name("key", loc[-1], _keys(loc[:-1]), f"{where}: {'.'.join(loc)}")
@@ -326,6 +327,8 @@ def _keys(loc: list[str]) -> list[str]:
     """The keys allowed in the section at `loc`."""
     model: type[BaseModel] = Experiment
     for part in loc:
+        if part.isdigit():  # a place in a list, whose sections are all of one kind
+            continue
         annotation = model.model_fields[part].annotation
         for candidate in (annotation, *get_args(annotation)):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):

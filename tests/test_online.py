@@ -277,7 +277,7 @@ class Session:
         self.events = [text for _, text in read_events(folder / "events.jsonl")]
 
     @staticmethod
-    def _until(reached, seconds: float = 180.0) -> None:  # type: ignore[no-untyped-def]
+    def _until(reached, seconds: float = 250.0) -> None:  # type: ignore[no-untyped-def]
         end = time.monotonic() + seconds
         while not reached():
             assert time.monotonic() < end

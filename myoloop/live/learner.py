@@ -1,7 +1,7 @@
 """The learner's process: hears a live participant over a pipe, learns, sends policies back. live/adaptation.py starts it.
 
-It runs at low priority, on one core, and ends when the participant says so or is gone; what it has learned is in the run folder
-then, as it is every so often before.
+It learns at low priority, on one core, and ends when the participant says so or is gone; what it has learned is in the run
+folder then, as it is every so often before.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class LearnerProcess:
         """Until the participant ends."""
         threading.Thread(target=self._listen, daemon=True).start()
         self._learner.warm_up()
+        _give_way()
         try:
             self._channel.send_bytes(pack_policy({}, {}))  # ready
             while not self._over.is_set():
@@ -117,7 +118,6 @@ def _give_way() -> None:
 
 def main() -> None:
     """python -m myoloop.live.learner FD"""
-    _give_way()
     process = LearnerProcess(Connection(int(sys.argv[1])))
     signal.signal(signal.SIGTERM, lambda *_: process.stop())
     process.run()
