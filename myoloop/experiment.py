@@ -67,7 +67,7 @@ class AdaptSettings(Settings):
     exploration: float = Field(
         0.3, ge=0, le=1, description="standard deviation of what is added to the policy's actions"
     )
-    learning_rate: float = Field(1e-4, gt=0, le=0.01, description="of Adam, for the policy")
+    learning_rate: float = Field(1.5e-4, gt=0, le=0.01, description="of Adam, for the policy")
     habit: str | None = Field(
         None,
         description="whose movement is kept: file of the policy that this one began with, relative to the experiment file or "
