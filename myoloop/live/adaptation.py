@@ -7,6 +7,7 @@ goes on with the last policy it got, without exploration.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -66,10 +67,10 @@ class Adaptation:
         ours, theirs = multiprocessing.Pipe()
         self._channel: Connection = ours  # type: ignore[assignment]
         env = os.environ | {"OMP_NUM_THREADS": "1", "NPROC": "1", "JAX_PLATFORMS": "cpu"}
-        log = (run_dir / "logs" / "learner.log") if run_dir else None
-        if log:
-            log.parent.mkdir(exist_ok=True)
-        out = log.open("ab") if log else None
+        self._log = (run_dir / "logs" / "learner.log") if run_dir else None
+        if self._log:
+            self._log.parent.mkdir(exist_ok=True)
+        out = self._log.open("ab") if self._log else None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "myoloop.live.learner", str(theirs.fileno())],
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, pass_fds=[theirs.fileno()], start_new_session=True,
@@ -176,8 +177,11 @@ class Adaptation:
             return
         self._died = True
         self._phase = "lost"
-        code = self._process.poll()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        words = self._log.read_text(encoding="utf-8", errors="replace").split("\n") if self._log else []
+        last = next((line for line in reversed(words) if line), "")
         self._say(
-            f"the learner ended{'' if code is None else f' with code {code}'}: the participant goes on with the last policy "
-            "it got, without exploration; see logs/learner.log"
+            f"the learner ended with code {self._process.returncode}: the participant goes on with the last policy it got, "
+            f"without exploration. {last}".strip()
         )

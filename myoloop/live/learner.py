@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from myoloop.errors import MyoloopError
 from myoloop.learn.online import OnlineConfig, OnlineLearner, Thinking
 from myoloop.live.channel import END, pack_policy, unpack_experience, unpack_greeting
 from myoloop.policy.learned import LearnedPolicy, load_policy, save_policy, told_all
@@ -118,7 +119,11 @@ def _give_way() -> None:
 
 def main() -> None:
     """python -m myoloop.live.learner FD"""
-    process = LearnerProcess(Connection(int(sys.argv[1])))
+    try:
+        process = LearnerProcess(Connection(int(sys.argv[1])))
+    except MyoloopError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     signal.signal(signal.SIGTERM, lambda *_: process.stop())
     process.run()
 
