@@ -73,8 +73,8 @@ class AdaptSettings(Settings):
         description="whose movement is kept: file of the policy that this one began with, relative to the experiment file or "
         "the installation; none: the movement of the session's start",
     )
-    effort: float = Field(4.0, ge=0, description="cost of the mean squared excitation, nats of cross-entropy a finger")
-    movement: float = Field(30.0, ge=0, description="cost of joint torques that differ from the habit's")
+    effort: float = Field(6.0, ge=0, description="cost of the mean squared excitation, nats of cross-entropy a finger")
+    movement: float = Field(100.0, ge=0, description="cost of joint torques that differ from the habit's")
     remembered_s: float = Field(600.0, ge=10, le=7200, description="how much of the session is remembered, seconds")
     save_every_s: float = Field(30.0, gt=0, description="how often the policy is saved into the run folder, seconds")
 
