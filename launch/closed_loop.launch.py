@@ -34,6 +34,7 @@ from launch import LaunchContext, LaunchDescription
 from myoloop.errors import MyoloopError
 from myoloop.experiment import load_experiment, save_experiment
 from myoloop.live.board import SUPERVISED, make_run_dir
+from myoloop.processes import is_udp, parts_of
 
 REPORT_S = 60.0
 """How long the report may take after the participant has ended."""
@@ -84,6 +85,9 @@ def start(context: LaunchContext) -> list[Any]:
             "onnx_decoder", namespace, {**common, "decoder": experiment.decoder.name}, respawn=True, respawn_delay=1.0
         )
         actions += [decoder, *bring_up(decoder)]
+    if others := [part for part in parts_of(experiment) if part == "device" or is_udp(part, experiment)]:
+        named = " and ".join(f"`myoloop {part} {common['experiment']}`" for part in others)
+        actions.append(LogInfo(msg=f"not nodes, so not started here: run {named}; `myoloop run` starts all"))
     if run_dir:
         actions.append(report_writer(config, run_dir))
     return actions

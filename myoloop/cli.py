@@ -109,16 +109,37 @@ def participant(experiment: File, /, run_dir: Path | None = None) -> None:
 
 @app.command
 def decoder(experiment: File, /, run_dir: Path | None = None) -> None:
-    """Run only the experiment's ONNX decoder, without ROS: EMG in, predictions out.
+    """Run only the experiment's decoder, without ROS: an ONNX model, or the adapter for software that answers over UDP.
 
     Args:
       experiment: YAML file.
       run_dir: folder for its status.
     """
     from myoloop.experiment import load_experiment
+
+    loaded = load_experiment(experiment)
+    if loaded.decoder is not None and loaded.decoder.kind == "udp":
+        from myoloop.live.udp_decoder import LiveUdpDecoder
+
+        _live(LiveUdpDecoder(loaded, run_dir))
+        return
     from myoloop.live.decoder import LiveDecoder
 
-    _live(LiveDecoder(load_experiment(experiment), run_dir))
+    _live(LiveDecoder(loaded, run_dir))
+
+
+@app.command
+def device(experiment: File, /, run_dir: Path | None = None) -> None:
+    """Run only the experiment's emulated amplifiers: the participant's EMG from LSL to TCP.
+
+    Args:
+      experiment: YAML file with a section `devices`.
+      run_dir: folder for their status.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.live.device import LiveDevices
+
+    _live(LiveDevices(load_experiment(experiment), run_dir))
 
 
 @app.command

@@ -8,31 +8,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from myoloop.assets import POLICY, find_file
 from myoloop.body import PHYSICS_DT
+from myoloop.devices.settings import DevicesSettings, UdpSettings, check_devices
 from myoloop.emg.armband import armband_from
 from myoloop.emg.condition_names import PERSON, check_conditions
 from myoloop.emg.conductor import conductor_from
 from myoloop.emg.config import config_from
 from myoloop.errors import MyoloopError, unknown_name
 from myoloop.policy import BASELINE
-
-
-class Settings(BaseModel):
-    """Base of every section: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+from myoloop.settings import Settings
 
 
 class ReferenceSettings(Settings):
     """The motion asked for."""
 
-    kind: Literal["discrete", "continuous", "file"] = Field(
+    kind: Literal["discrete", "continuous", "file", "prompts"] = Field(
         "discrete",
         description="discrete: the fingers switch between extended and flexed; continuous: sinusoids; file: recorded "
-        "joint angles",
+        "joint angles; prompts: named gestures, as a calibration asks for them",
     )
     seed: int = Field(
         1_000_001, ge=0, description="which reference; seeds from 1000000 on are held out: never trained on"
@@ -49,6 +45,20 @@ class ReferenceSettings(Settings):
         le=30,
         description="kind file: how far beyond a joint's range an angle is clipped, not refused, degrees",
     )
+
+    gestures: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict,
+        description="kind prompts: name and 5 finger labels of each gesture, thumb to little; the first is the rest",
+    )
+    repetitions: int = Field(5, ge=1, le=1000, description="kind prompts: blocks of all gestures until it begins again")
+    hold_s: float = Field(3.0, ge=0.8, le=60, description="kind prompts: seconds that a gesture is held")
+    rest_s: float = Field(2.0, ge=0, le=60, description="kind prompts: seconds of rest before each gesture")
+
+    @model_validator(mode="after")
+    def _prompts_and_gestures_go_together(self) -> ReferenceSettings:
+        if (self.kind == "prompts") != bool(self.gestures):
+            raise ValueError("kind 'prompts' needs gestures, and gestures need kind 'prompts'")
+        return self
 
     @model_validator(mode="after")
     def _file_and_path_go_together(self) -> ReferenceSettings:
@@ -145,10 +155,26 @@ class DecoderSettings(Settings):
     """The decoder that myoloop starts; leave the section out to bring your own."""
 
     name: str = Field("decoder", description="its name in logs and reports")
-    kind: Literal["onnx", "external"] = Field(
-        "onnx", description="onnx: myoloop runs the model; external: you start your own software, myoloop waits for it"
+    kind: Literal["onnx", "external", "udp"] = Field(
+        "onnx",
+        description="onnx: myoloop runs the model; external: your own software answers over LSL; udp: it answers over UDP, as "
+        "LibEMG does",
     )
     model: str | None = Field(None, description="ONNX file, relative to the experiment file or the installation")
+    udp: UdpSettings | None = Field(None, description="kind udp: where predictions come in and what they mean")
+    command: tuple[str, ...] = Field(
+        (), description="kinds external and udp: your software's command line, word by word, if myoloop is to start it"
+    )
+
+    @model_validator(mode="after")
+    def _kind_and_sections_go_together(self) -> DecoderSettings:
+        if self.kind == "udp" and self.udp is None:
+            object.__setattr__(self, "udp", UdpSettings())  # type: ignore[call-arg]
+        if self.kind != "udp" and self.udp is not None:
+            raise ValueError("a decoder has a section 'udp' only if its kind is 'udp'")
+        if self.kind == "onnx" and self.command:
+            raise ValueError("a decoder of kind 'onnx' is run by myoloop: 'command' is for kinds external and udp")
+        return self
 
 
 class ChangeSettings(Settings):
@@ -172,6 +198,7 @@ class Experiment(Settings):
     changes: list[ChangeSettings] = Field(
         default_factory=list, description="what happens during the session, in the order of time"
     )
+    devices: DevicesSettings = Field(default_factory=lambda: DevicesSettings())  # type: ignore[call-arg]
 
 
 def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
@@ -246,6 +273,7 @@ def _validate(raw: dict[str, Any], where: str) -> Experiment:
         raise _explain(error, where) from error
     me = experiment.participant
     band = armband_from(me.armband, f"{where}: participant.armband")
+    check_devices(experiment.devices, band, where)
     config_from(me.anatomy, f"{where}: participant.anatomy")
     conductor_from(me.conductor, f"{where}: participant.conductor")
     movable = me.movable_band or me.posture

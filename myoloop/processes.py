@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,13 +120,46 @@ class Backoff:
 
 
 def command_for(part: str, experiment: Experiment, config: Path, run_dir: Path) -> list[str]:
-    """The command line of one part of a session: a ROS 2 node, or `myoloop participant|decoder` without ROS."""
-    if not experiment.ros:
+    """The command line of one part of a session: a ROS 2 node, or `myoloop participant|decoder|device` without ROS.
+
+    "software" is the user's own: what the experiment says.
+    """
+    if part == "software":
+        assert experiment.decoder is not None
+        return list(experiment.decoder.command)
+    if not experiment.ros or part not in NODES or is_udp(part, experiment):
         return [sys.executable, "-m", "myoloop", part, str(config), "--run-dir", str(run_dir)]
     parameters: dict[str, Any] = {"experiment": str(config), "run_dir": str(run_dir), "autostart": "true"}
     arguments = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
     namespace = ["-r", f"__ns:=/{experiment.participant.id}"]
     return [sys.executable, str(find_node(NODES[part])), "--ros-args", *namespace, *arguments]
+
+
+def parts_of(experiment: Experiment) -> list[str]:
+    """The processes that an experiment needs, in the order of their start.
+
+    Raises:
+      MyoloopError: the decoder's command does not exist.
+    """
+    parts = ["participant"]
+    decoder = experiment.decoder
+    if experiment.devices.any:
+        parts.append("device")
+    if decoder is not None and decoder.kind != "external":
+        parts.append("decoder")
+    if decoder is not None and decoder.command:
+        if shutil.which(decoder.command[0]) is None:
+            raise MyoloopError(
+                f"decoder.command: '{decoder.command[0]}' cannot be run from {Path.cwd()}: is it installed? Names with a / are "
+                "looked for from the working folder."
+            )
+        parts.append("software")
+    return parts
+
+
+def is_udp(part: str, experiment: Experiment) -> bool:
+    """Whether this is the adapter for UDP predictions, which is no node."""
+    return part == "decoder" and experiment.decoder is not None and experiment.decoder.kind == "udp"
 
 
 def environment_for(experiment: Experiment) -> dict[str, str]:

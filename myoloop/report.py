@@ -21,6 +21,7 @@ from myoloop.body.names import FINGERS
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.live.board import read_status
+from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
@@ -94,6 +95,7 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
     participant = read_status(run_dir, "participant") or {}
     rows = _rows(run_dir)
     lives = [s for s in (_json(p) for p in sorted(run_dir.glob("decoder*.status.json"))) if s]
+    served = [s for s in (_json(p) for p in sorted(run_dir.glob("device*.status.json"))) if s]
     sent = participant.get("emg_samples_sent", 0)
     received = witness["samples_received"]
     control_hz = config["participant"]["control_hz"]
@@ -119,13 +121,15 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         },
         "loop": _loop(rows, participant, control_hz),
         "decoder": _decoder(config, participant, lives, witness),
+        "devices": [life["devices"] | {"samples_lost": life["samples_lost"]} for life in served],
         "task": _task(rows, control_hz),
         "course": course(rows, control_hz),
         "changes": [] if rows is None else changes(read_events(run_dir / "events.jsonl"), float(rows["time"][0])),
         "adaptation": learning(run_dir, config, participant),
         "effort": None if rows is None else round(float(np.mean(rows["excitation"] ** 2)), 5),
         "environment": _environment(config),
-        "messages": participant.get("messages", []) + [m for life in lives for m in life.get("messages", [])],
+        "messages": participant.get("messages", [])
+        + [m for life in [*lives, *served] for m in life.get("messages", [])],
     }
     return report
 
@@ -159,6 +163,12 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")
     table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost")
+    for name in ("trigno", "muovi"):
+        if lives := [life[name] for life in report["devices"] if name in life]:
+            sent, dropped, clients = (
+                sum(life[key] for life in lives) for key in ("frames_sent", "frames_dropped", "connections")
+            )
+            table.add_row(f"emulated {name}", f"{sent} frames sent, {dropped} dropped, {clients} connections")
     console.print(table)
 
 
@@ -185,6 +195,7 @@ def _decoder(
 ) -> dict[str, Any]:
     settings = config["decoder"] or {}
     last = lives[-1] if lives else {}
+    lives = [life for life in lives if "samples_received" in life]  # an adapter reads no EMG
     return {
         "kind": settings.get("kind", "none"),
         "name": settings.get("name"),
@@ -199,6 +210,7 @@ def _decoder(
         "samples_lost": _lost(lives, participant, witness) if lives else None,
         "compute_ms": last.get("compute_ms"),
         "compute_ms_p99": last.get("compute_ms_p99"),
+        "udp": last.get("udp"),
     }
 
 
@@ -232,21 +244,13 @@ def _environment(config: dict[str, Any]) -> dict[str, Any]:
             continue
     return {
         "engine": config["participant"]["engine"],
-        "device": _processor(),
+        "device": processor(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "ros": config["ros"],
         "versions": versions,
         "seed": config["seed"],
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _rows(run_dir: Path) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from rich.console import Console
 from myoloop.experiment import Experiment, save_experiment
 from myoloop.live.board import WITNESS_READY, make_run_dir, read_status
 from myoloop.liveline import LiveLine
-from myoloop.processes import BAD_INPUT, Backoff, Child, command_for, environment_for
+from myoloop.processes import BAD_INPUT, Backoff, Child, command_for, environment_for, parts_of
 from myoloop.streams.network import use_loopback
 from myoloop.streams.witness import EmgWitness
 
@@ -67,17 +67,14 @@ class Session:
         self._parts: dict[str, Child] = {}
         if spawn:
             env = environment_for(experiment)
-            parts = ["participant"]
-            if experiment.decoder is not None and experiment.decoder.kind == "onnx":
-                parts.append("decoder")
-            for part in parts:
+            for part in parts_of(experiment):
                 command = command_for(part, experiment, self._config, self.run_dir)
                 self._parts[part] = Child(part, command, logs / f"{part}.log", env)
         if run_dir is None:
             _link_latest(Path(runs), self.run_dir)
         self._stop = threading.Event()
-        self._backoff = Backoff()
-        self._given_up = False
+        self._backoff = {name: Backoff() for name in self._parts}
+        self._given_up: set[str] = set()
         self._told = 0
         self.failure: str | None = None
         """why the session ended early, if it did"""
@@ -133,24 +130,30 @@ class Session:
                     self.failure = f"the participant was not ready after {START_UP_S:g} s; see {self.run_dir / 'logs'}"
                     line.say(self.failure)
                     return
-                self._keep_decoder(line)
+                for name in self._parts:
+                    if name != "participant":
+                        self._keep(name, line)
 
-    def _keep_decoder(self, line: LiveLine) -> None:
-        """Starts the decoder again if it ended: at once the first time, then with growing pauses."""
-        decoder = self._parts.get("decoder")
-        if decoder is None or decoder.running or self._given_up:
+    def _keep(self, name: str, line: LiveLine) -> None:
+        """Starts a process again if it ended: at once the first time, then with growing pauses."""
+        child = self._parts[name]
+        if child.running or name in self._given_up:
             return
-        if decoder.exit_code == BAD_INPUT:
-            self._given_up = True
-            line.say(f"the decoder cannot run, and will not be started again:\n{decoder.last_words(1)}")
+        if name == "software" and child.exit_code == 0:
+            self._given_up.add(name)
+            line.say("the decoder software has ended")
             return
-        if not self._backoff.due(decoder.lived_s):
+        if child.exit_code == BAD_INPUT:
+            self._given_up.add(name)
+            line.say(f"the {name} cannot run, and will not be started again:\n{child.last_words(1)}")
             return
-        line.say(f"the decoder ended with code {decoder.exit_code}; starting it again\n{decoder.last_words(1)}")
-        ended = self.run_dir / "decoder.status.json"
+        if not self._backoff[name].due(child.lived_s):
+            return
+        line.say(f"the {name} ended with code {child.exit_code}; starting it again\n{child.last_words(1)}")
+        ended = self.run_dir / f"{name}.status.json"
         if ended.exists():  # each life's counts are kept for the report
-            ended.replace(self.run_dir / f"decoder.{decoder.starts}.status.json")
-        decoder.start()
+            ended.replace(self.run_dir / f"{name}.{child.starts}.status.json")
+        child.start()
 
     def _relay(self, status: dict[str, Any] | None, line: LiveLine) -> None:
         for message in (status or {}).get("messages", [])[self._told :]:

@@ -1,6 +1,7 @@
 """Use of a decoder, many participants side by side: what is counted, and that the answers reach who is told of them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,9 +121,16 @@ def test_the_programs_measure_and_draw(files, tmp_path):
     assert used == json.loads((tmp_path / "use.json").read_text())
     shipped = (tmp_path / "model" / "README.md").read_text()
     assert f"{100 * used['after']['closed']['accuracy']:.1f}" in shipped and "internal_model" in shipped
-    command = [sys.executable, "training/figures.py", "--runs", f"after={run}", "--used", str(tmp_path / "use.json")]
-    done = subprocess.run([*command, "--out", str(tmp_path)], cwd=REPO, capture_output=True, text=True, timeout=120)
+    twin = tmp_path / "twin"
+    shutil.copytree(run, twin)
+    other = json.loads((twin / "config.json").read_text()) | {"seed": 1}
+    (twin / "config.json").write_text(json.dumps(other))
+    command = [sys.executable, "training/figures.py", "--runs", f"after={run},{twin}"]
+    command += ["--before", str(run / "policy.safetensors"), "--out", str(tmp_path)]
+    command += ["--test.participants", "2", "--test.seconds", "1.5"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     arm = json.loads((tmp_path / "adaptation.json").read_text())["arms"]["after"]
     assert arm["steps"] == 32 and arm["accuracy"] == used["after"]["closed"]["accuracy"]
+    assert arm["seeds"] == [0, 1] and arm["accuracy_ci"] == 0.0  # the same policy twice
     assert (tmp_path / "adaptation.png").stat().st_size > 10_000

@@ -183,7 +183,13 @@ def start() -> LearnedPolicy:
 
 def small(**other: int) -> OnlineConfig:
     forward = ForwardConfig(
-        history=4, hidden=(16,), members=2, updates=4, stretches=4, remembered=4, first_rollouts=other.pop("first", 2)
+        windows=(1, 1, 1, 1),
+        hidden=(16,),
+        members=2,
+        updates=4,
+        stretches=4,
+        remembered=4,
+        first_rollouts=other.pop("first", 2),
     )
     return OnlineConfig(stretch=8, internal_model=InternalModelConfig(forward, ObjectiveConfig(updates=2, stretches=4)))
 

@@ -24,6 +24,7 @@ from myoloop.learn.rollout import Experience, Interface, Loop, decide, init_loop
 from myoloop.learn.through_forward import (
     Actor,
     ObjectiveConfig,
+    chosen,
     empty_memory,
     heard,
     improve_policy,
@@ -56,7 +57,7 @@ def _small(decoder, learner, **other):
         steps=96, environments=2, unroll=8, threads=1, learner=learner, policy="", decoder=str(decoder[0]),
         armband=BAND.name, network=NetworkConfig((16,)), critic=(16,), ppo=PpoConfig(minibatches=2, epochs=1),
         internal_model=InternalModelConfig(
-            ForwardConfig(history=4, hidden=(16,), members=2, updates=3, stretches=4, remembered=2, first_rollouts=1),
+            ForwardConfig(windows=(1, 1, 2), hidden=(16,), members=2, updates=3, stretches=4, remembered=2, first_rollouts=1),
             objective,
         ),
         gradient=GradientConfig(objective, past=4, remembered=2),
@@ -101,7 +102,7 @@ def _experience(number, participants=2, steps=3):
 def test_the_newest_rollouts_are_remembered_with_what_was_done_before_them():
     memory = empty_memory(2, participants=2, steps=3, past=4, observations=4, muscles=39)
     for number in (1, 2, 3):
-        memory = remember(memory, heard(_experience(number)))
+        memory = remember(memory, heard(_experience(number)), _experience(number).excitation)
     # the third took the place of the first; before it lies the end of the second, and of the first what fits
     np.testing.assert_array_equal(memory.excitation[0, :, 0], [102, 200, 201, 202, 300, 301, 302])
     np.testing.assert_array_equal(memory.excitation[1, :, 0], [112, 210, 211, 212, 310, 311, 312])
@@ -124,6 +125,9 @@ def test_a_policy_learns_through_a_forward_model_what_it_was_never_told():
 
     one_joint = jnp.zeros((1, 1, 39)).at[0, 0, :2].set(jnp.array([1.0, -1.0]))  # muscles 0 and 1 against each other
 
+    habitual = chosen(actor, params, init_normaliser(5), memory.obs)
+    memory = memory._replace(habitual=habitual)
+
     def trained(config):
         args = (
             config,
@@ -132,7 +136,6 @@ def test_a_policy_learns_through_a_forward_model_what_it_was_never_told():
             2.0,
             memory,
             init_normaliser(5),
-            params,
             one_joint,
             params,
             optimiser(config).init(params),
@@ -202,7 +205,7 @@ def test_the_internal_model_learns_what_the_decoder_answers():
     size = observation_layout((0.02,)).size
     actor = Actor(make_policy(NetworkConfig((8,)), size, 39), ActionConfig(), size, 16)
     forward = ForwardConfig(
-        history=4, hidden=(32,), members=2, updates=300, stretches=16, remembered=1, learning_rate=3e-3
+        windows=(1, 1, 1, 1), hidden=(32,), members=2, updates=300, stretches=16, remembered=1, learning_rate=3e-3
     )
     learner = InternalModelLearner(InternalModelConfig(forward), actor, 20, None, jnp.zeros((1, 23, 39)))
     start = learner.start(jax.random.key(0))

@@ -21,6 +21,7 @@ from myoloop.learn.through_forward import (
     Memory,
     ObjectiveConfig,
     actor_of,
+    chosen,
     empty_memory,
     heard,
     improve_policy,
@@ -104,13 +105,15 @@ class GradientLearner:
 
     def _improved(self, learned: GradientState, experience: Experience, key: Array) -> tuple[GradientState, Progress]:
         objective = self.config.objective
-        memory = remember(learned.memory, heard(experience))
+        obs, actor = experience.rollout.obs, actor_of(self.loop)
+        habitual = chosen(actor, learned.habit, learned.normaliser, obs)
+        memory = remember(learned.memory, heard(experience), habitual)
         normaliser = learned.normaliser
         if self.begin is None:
-            normaliser = update(normaliser, experience.rollout.obs)
+            normaliser = update(normaliser, obs)
         policy, state, told = improve_policy(
-            objective, actor_of(self.loop), self._forward, self._table, memory, normaliser, learned.habit,
-            self._leverage, learned.params["policy"], learned.optimiser, key,
+            objective, actor, self._forward, self._table, memory, normaliser, self._leverage,
+            learned.params["policy"], learned.optimiser, key,
         )  # fmt: skip
         policy = explore(policy, objective.exploration)
         after = GradientState({"policy": policy}, state, learned.habit, normaliser, memory)

@@ -8,6 +8,7 @@ to use software that nobody can differentiate, live as well as in a batch.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from myoloop.learn.through_forward import (
     Memory,
     ObjectiveConfig,
     choose,
+    chosen,
     empty_memory,
     heard,
     improve_policy,
@@ -36,28 +38,36 @@ from myoloop.policy.normaliser import Normaliser, init_normaliser, update
 
 SILENT = 0.003
 """Excitation at which the model's logarithm flattens: a third of the first unit's threshold (emg/motor_units.py)."""
+USUAL = 0.05
+"""Excitation around which it is centred."""
 
 
 @dataclass(frozen=True)
 class ForwardConfig:
     """The forward model and how it is fitted."""
 
-    history: int = 16
-    """Control steps of its own excitation that it hears, the coming one included: 320 ms, as far back as the decoder looks."""
+    windows: tuple[int, ...] = (1, 1, 2, 4, 8)
+    """Control steps whose mean excitation it hears, the coming one first, then farther back and coarser: 320 ms in all, about
+    as far back as the decoder looks."""
     hidden: tuple[int, ...] = (128, 64)
     """Width of its layers; the first reads the whole history."""
     members: int = 3
     """Models that learn side by side from different draws; the policy must please them all."""
-    updates: int = 40
+    updates: int = 20
     """Steps of Adam after each rollout."""
     stretches: int = 64
     """Remembered stretches in each of them."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Of Adam."""
     remembered: int = 24
     """Rollouts that are remembered."""
-    first_rollouts: int = 2
+    first_rollouts: int = 6
     """Rollouts that are only watched before the policy changes."""
+
+    @property
+    def history(self) -> int:
+        """Control steps that it hears in all, the coming one included."""
+        return sum(self.windows)
 
 
 @dataclass(frozen=True)
@@ -75,12 +85,13 @@ class _Model(nn.Module):
 
     @nn.compact
     def __call__(self, excitation: Array) -> Array:
-        drive = jnp.log(excitation[..., : len(FOREARM_MUSCLES)] + SILENT)
-        x = 0.5 * (drive - jnp.log(0.05))  # of about unit size between silence and full drive
-        steps = (
-            x.shape[-2] - self.config.history + 1
-        )  # side by side, not a convolution: many of those are slow on a CPU
-        x = jnp.concatenate([x[..., k : k + steps, :] for k in range(self.config.history)], axis=-1)
+        drive = excitation[..., : len(FOREARM_MUSCLES)]
+        steps = drive.shape[-2] - self.config.history + 1
+        # side by side, not a convolution: many of those are slow on a CPU
+        lags = [drive[..., k : k + steps, :] for k in reversed(range(self.config.history))]
+        edges = [0, *itertools.accumulate(self.config.windows)]
+        heard = [sum(lags[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
+        x = 0.5 * jnp.log((jnp.concatenate(heard, axis=-1) + SILENT) / USUAL)  # about -1 silent, 1 in full drive
         for width in self.config.hidden:
             x = nn.silu(nn.Dense(width)(x))
         return nn.Dense(len(FINGERS))(x)
@@ -130,7 +141,7 @@ class InternalModelLearner:
         self.config, self.actor, self.unroll, self.begin = config, actor, unroll, begin
         self._leverage, self._habit = leverage, habit
         self._model = _Model(config.forward)
-        self._improve = jax.jit(self._improved)
+        self._improve, self._watch = jax.jit(self._improved), jax.jit(self._taken)
 
     def start(self, key: Array) -> InternalModelState:
         """Fresh models, the policy it begins with, nothing remembered."""
@@ -165,18 +176,26 @@ class InternalModelLearner:
         """The same from what was heard of the rollout: all that is needed."""
         return self._improve(learned, rollout, key)  # type: ignore[no-any-return]
 
+    def watch(self, learned: InternalModelState, rollout: Heard) -> InternalModelState:
+        """Only remembers the rollout."""
+        return learned._replace(memory=self._watch(learned, rollout), updates=learned.updates + 1)
+
+    def _taken(self, learned: InternalModelState, rollout: Heard) -> Memory:
+        habitual = chosen(self.actor, learned.habit, learned.normaliser, rollout.obs)
+        return remember(learned.memory, rollout, habitual)
+
     def _improved(self, learned: InternalModelState, rollout: Heard, key: Array) -> tuple[InternalModelState, Progress]:
         config = self.config
         of_model, of_policy = jax.random.split(key)
-        memory = remember(learned.memory, rollout)
+        memory = self._taken(learned, rollout)
         fresh = self._surprise(learned.params["model"], learned.memory, rollout)
         model, model_state = self._fitted(learned, memory, of_model)
         normaliser = learned.normaliser
         if self.begin is None:
             normaliser = update(normaliser, rollout.obs)
         policy, policy_state, told = improve_policy(
-            config.objective, self.actor, self._forward, model, memory, normaliser, learned.habit,
-            self._leverage, learned.params["policy"], learned.optimisers["policy"], of_policy,
+            config.objective, self.actor, self._forward, model, memory, normaliser, self._leverage,
+            learned.params["policy"], learned.optimisers["policy"], of_policy,
         )  # fmt: skip
         wait = learned.updates < config.forward.first_rollouts
         policy, policy_state = jax.tree.map(
@@ -203,12 +222,12 @@ class InternalModelLearner:
 
     def _fitted(self, learned: InternalModelState, memory: Memory, key: Array) -> tuple[Any, Any]:
         """The models after some steps on what is remembered; each member draws for itself."""
-        config, participants = self.config.forward, self.actor.participants
+        config = self.config.forward
         steps = optax.adam(config.learning_rate)
 
         def loss(member: Any, key: Array) -> Array:
-            _, excitation, answered, _ = choose(memory, participants, key, config.stretches)
-            return mean_divergence(self._model.apply(member, excitation), answered)  # type: ignore[arg-type]
+            known = choose(memory, key, config.stretches)
+            return mean_divergence(self._model.apply(member, known.excitation), known.odds)  # type: ignore[arg-type]
 
         def step(now: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], None]:
             members, state = now

@@ -23,7 +23,7 @@ from myoloop.errors import MyoloopError
 from myoloop.learn.heard import Answers, Heard, Steps
 from myoloop.learn.internal_model import ForwardConfig, InternalModelConfig, InternalModelLearner
 from myoloop.learn.pairing import Pairing
-from myoloop.learn.through_forward import Actor, ObjectiveConfig, remember, unit_leverage
+from myoloop.learn.through_forward import Actor, ObjectiveConfig, unit_leverage
 from myoloop.policy.learned import LearnedPolicy
 from myoloop.policy.networks import make_policy
 from myoloop.policy.observation import observation_layout
@@ -45,7 +45,7 @@ class OnlineConfig:
     """Of models and draws."""
     internal_model: InternalModelConfig = field(
         default_factory=lambda: InternalModelConfig(
-            ForwardConfig(remembered=600, updates=16, stretches=16, first_rollouts=30),
+            ForwardConfig(remembered=600, updates=16, stretches=16, first_rollouts=30, learning_rate=1e-3),
             ObjectiveConfig(updates=6, stretches=16, learning_rate=1.5e-4, movement=100.0, effort=6.0),
         )
     )
@@ -109,7 +109,6 @@ class OnlineLearner:
         )
         of_start, self._key = jax.random.split(jax.random.key(config.seed))
         self._learned = self._learner.start(of_start)
-        self._remember = jax.jit(remember)
         self.pairing = Pairing(1.0 / policy.control_hz, config.stretch, forward.history - 1, config.late_s)
         self.lines: list[Thinking] = []
         self.stretches = self.forgotten = 0
@@ -128,9 +127,7 @@ class OnlineLearner:
         begun = time.perf_counter()
         self.stretches += len(waiting)
         for heard in waiting[:-1]:
-            self._learned = self._learned._replace(
-                memory=self._remember(self._learned.memory, heard), updates=self._learned.updates + 1
-            )
+            self._learned = self._learner.watch(self._learned, heard)
         self._key, key = jax.random.split(self._key)
         self._learned, told = self._learner.think(self._learned, waiting[-1], key)
         told = jax.device_get(told)
@@ -168,7 +165,7 @@ class OnlineLearner:
         size, n = self._learner.actor.observations, self.config.stretch
         nothing = [jnp.zeros((n, 1, width), jnp.float32) for width in (size, len(MUSCLES), 5, 5)]
         jax.block_until_ready(self._learner.think(self._learned, Heard(*nothing), self._key))
-        jax.block_until_ready(self._remember(self._learned.memory, Heard(*nothing)))
+        jax.block_until_ready(self._learner.watch(self._learned, Heard(*nothing)))
 
     @property
     def params(self) -> Any:

@@ -49,7 +49,7 @@ class Phase2Config:
     """Everything that decides what is learned. Same configuration, same seed, same machine: same numbers."""
 
     KIND: ClassVar[str] = "phase2_state"
-    steps: int = 1_000_000
+    steps: int = 400_000
     """Control steps of all participants together, 20 ms of participant time each."""
     environments: int = 64
     """Participants side by side: the same person in as many situations."""

@@ -42,13 +42,13 @@ class ObjectiveConfig:
     movement: float = 30.0
     """Cost of the mean squared change of the joints' torques from the habit's, each joint's in units of what all its muscles
     can do. Without it the labels are learned faster and the movement is lost (docs/adaptation.md)."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     """Of Adam, for the policy."""
-    updates: int = 24
+    updates: int = 12
     """Steps of Adam after each rollout."""
     stretches: int = 64
     """Remembered stretches (one participant, one rollout) in each of them."""
-    exploration: float = -1.2
+    exploration: float = -1.6
     """Log standard deviation of the actions while experience is made."""
     max_gradient: float = 1.0
     """Gradients with a longer norm are shortened to it."""
@@ -86,6 +86,8 @@ class Memory(NamedTuple):
     """(N, T, 5) what the decoder answered; NaN where it did not."""
     labels: Array
     """(N, T, 5) what was asked for."""
+    habitual: Array
+    """(N, T, 39) the excitations that the habit would have chosen there."""
     tail: Array
     """(B, past, 39) the newest excitations."""
     filled: Array
@@ -100,14 +102,15 @@ def empty_memory(rollouts: int, participants: int, steps: int, past: int, observ
         excitation=jnp.zeros((n, past + steps, muscles)),
         odds=jnp.zeros((n, steps, 5)),
         labels=jnp.zeros((n, steps, 5)),
+        habitual=jnp.zeros((n, steps, muscles)),
         tail=jnp.zeros((participants, past, muscles)),
         filled=jnp.int32(0),
     )
 
 
-def remember(memory: Memory, rollout: Heard) -> Memory:
-    """With one more rollout, in the place of the oldest."""
-    obs, excitation, odds, labels = (jnp.swapaxes(x, 0, 1) for x in rollout)
+def remember(memory: Memory, rollout: Heard, habitual: Array) -> Memory:
+    """With one more rollout, in the place of the oldest; `habitual` (T, B, 39), see Memory."""
+    obs, excitation, odds, labels, habitual = (jnp.swapaxes(x, 0, 1) for x in (*rollout, habitual))
     whole = jnp.concatenate([memory.tail, excitation], axis=1)
     participants = obs.shape[0]
     first = memory.filled % (memory.obs.shape[0] // participants) * participants
@@ -120,21 +123,38 @@ def remember(memory: Memory, rollout: Heard) -> Memory:
         excitation=put(memory.excitation, whole),
         odds=put(memory.odds, odds),
         labels=put(memory.labels, labels),
+        habitual=put(memory.habitual, habitual),
         tail=whole[:, whole.shape[1] - memory.tail.shape[1] :],
         filled=memory.filled + 1,
     )
 
 
-def choose(memory: Memory, participants: int, key: Array, count: int) -> tuple[Array, Array, Array, Array]:
-    """`count` remembered stretches, drawn with replacement: obs, excitation, odds, labels."""
-    known = jnp.minimum(memory.filled * participants, memory.obs.shape[0])
+class Stretches(NamedTuple):
+    """Some remembered ones, n of them, as in Memory."""
+
+    obs: Array
+    excitation: Array
+    odds: Array
+    labels: Array
+    habitual: Array
+
+
+def choose(memory: Memory, key: Array, count: int) -> Stretches:
+    """`count` remembered stretches, drawn with replacement."""
+    known = jnp.minimum(memory.filled * memory.tail.shape[0], memory.obs.shape[0])
     which = jax.random.randint(key, (count,), 0, known)
-    return memory.obs[which], memory.excitation[which], memory.odds[which], memory.labels[which]
+    return Stretches(*(getattr(memory, name)[which] for name in Stretches._fields))
 
 
 def optimiser(config: ObjectiveConfig) -> optax.GradientTransformation:
     """Of the policy."""
     return optax.chain(optax.clip_by_global_norm(config.max_gradient), optax.adam(config.learning_rate))
+
+
+def chosen(actor: Actor, params: Any, normaliser: Normaliser, obs: Array) -> Array:
+    """(..., 39) excitations that a feed-forward policy chooses, without exploration, where it perceives `obs` (..., n)."""
+    dist, _, _ = actor.policy.apply(params, normalise(normaliser, obs), actor.policy.start(obs.shape[0]))
+    return to_excitation(actor.action, dist.mean)
 
 
 def unit_leverage(leverage: np.ndarray) -> Array:
@@ -160,7 +180,6 @@ def improve_policy(
     knowledge: Any,
     memory: Memory,
     normaliser: Normaliser,
-    habit: Any,
     leverage: Array,
     params: Any,
     state: Any,
@@ -170,7 +189,6 @@ def improve_policy(
 
     Args:
       forward: and its `knowledge`, which stays as it is.
-      habit: parameters of the policy it began with; the same network.
       leverage: (P, 23, 39) torques by excitations at some postures, from `unit_leverage`.
       params, state: of the policy, and of `optimiser`.
 
@@ -178,23 +196,16 @@ def improve_policy(
       parameters, optimiser's state, figures of the last step.
     """
     steps = optimiser(config)
-    participants = memory.tail.shape[0]
-
-    def act(of: Any, obs: Array) -> Array:
-        dist, _, _ = actor.policy.apply(of, obs, actor.policy.start(obs.shape[0]))
-        return dist.mean
 
     def loss(params: Any, key: Array) -> tuple[Array, Told]:
-        seen, before, _, labels = choose(memory, participants, key, config.stretches)
-        obs = normalise(normaliser, seen)
-        action = act(params, obs)
-        excitation = to_excitation(actor.action, action)
-        past = before[:, : before.shape[1] - excitation.shape[1]]
+        known = choose(memory, key, config.stretches)
+        excitation = chosen(actor, params, normaliser, known.obs)
+        past = known.excitation[:, : known.excitation.shape[1] - excitation.shape[1]]
         odds = forward(knowledge, jnp.concatenate([past, excitation], axis=1))
-        wanted = jnp.mean(optax.sigmoid_binary_cross_entropy(odds, labels[None]))
+        wanted = jnp.mean(optax.sigmoid_binary_cross_entropy(odds, known.labels[None]))
         effort = jnp.mean(excitation**2)
         jerk = jnp.mean(jnp.diff(excitation, axis=1) ** 2)
-        change = excitation - to_excitation(actor.action, jax.lax.stop_gradient(act(habit, obs)))
+        change = excitation - known.habitual
         strayed = jnp.mean(jnp.einsum("pjm,btm->pbtj", leverage, change) ** 2)
         total = wanted + config.effort * effort + config.smoothness * jerk + config.movement * strayed
         return total, Told(wanted, effort, strayed)

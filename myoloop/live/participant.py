@@ -94,6 +94,7 @@ class LiveParticipant:
         self._target_until = self._push_until = 0.0
         self._to_come = deque(experiment.changes)
         self._fresh = True  # the body or the EMG begins anew: what came before has nothing to do with it
+        self._prompts = {_bits(np.array(labels)): name for name, labels in me.reference.gestures.items()}
         self._last: StepRecord | None = None
         self._adaptation: Adaptation | None = None
         if me.adapt is not None:
@@ -332,6 +333,8 @@ class LiveParticipant:
         target = act.target[0]
         if self._last is None or not np.array_equal(target, self._last.target):
             self._event("target " + _bits(target), tick.deadline)
+            if name := self._prompts.get(_bits(target)):
+                self._event("prompt " + name, tick.deadline)
         self._outlets.state(tick.deadline, target, joints_deg, act.excitation[0])
         self._count(act, feedback, target)
         step_ms = 1e3 * (now() - begin)

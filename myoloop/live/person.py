@@ -11,6 +11,7 @@ from myoloop.emg.people import sample_person
 from myoloop.experiment import Experiment, ReferenceSettings
 from myoloop.participant import ParticipantConfig
 from myoloop.policy.exploration import Exploration
+from myoloop.task.prompts import PromptsConfig
 from myoloop.task.recorded import RecordedConfig
 from myoloop.task.reference import PlayableConfig, ReferenceConfig
 
@@ -40,6 +41,10 @@ def participant_config(experiment: Experiment) -> ParticipantConfig:
 
 def reference_config(settings: ReferenceSettings) -> PlayableConfig:
     """The motion that an experiment file describes."""
+    if settings.kind == "prompts":
+        return PromptsConfig(
+            settings.gestures, settings.repetitions, settings.hold_s, settings.rest_s, seed=settings.seed
+        )
     if settings.path is not None:
         return RecordedConfig(settings.path, settings.at_end, settings.seed, settings.clip_deg)
     return ReferenceConfig(kind=settings.kind, seed=settings.seed)

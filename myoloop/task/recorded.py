@@ -196,7 +196,7 @@ def _played(motion: RecordedMotion, lowpass_hz: float, loop: bool) -> Played:
             f"{motion.name}: {motion.clipped} of {motion.angles_deg.size} angles lay beyond their joint's range, by up to "
             f"{motion.beyond_deg:.1f} deg, and were clipped.",
         )
-    return Played(qpos.astype(np.float32), qvel.astype(np.float32), loop, _shares(columns), notes)
+    return Played(qpos.astype(np.float32), qvel.astype(np.float32), loop, finger_shares(columns), notes)
 
 
 def _smoothed(time: np.ndarray, angles: np.ndarray, lowpass_hz: float) -> np.ndarray:
@@ -221,7 +221,7 @@ def _way_back(qpos: np.ndarray) -> np.ndarray:
     return qpos[-1] + x * (d0 + x * (3 * change - 2 * d0 - d1 + x * (d0 + d1 - 2 * change)))
 
 
-def _shares(columns: list[int]) -> np.ndarray:
+def finger_shares(columns: list[int]) -> np.ndarray:
     """(23, 5) least-squares place on the line from EXTENDED to FLEXED, by the recorded joints of each finger (by all, where
     none is recorded: such a finger moves only when it is held)."""
     way = (FLEXED - EXTENDED).astype(float)

@@ -1,0 +1,105 @@
+"""LibEMG in the loop: calibrated on each of several people through the emulated Trigno, then driving the loop.
+
+    python benchmarks/libemg_loop.py --people 3 --duration 150 --out docs/results/libemg.json
+
+Needs LibEMG's environment (docs/amplifiers.md). Balanced accuracy: the mean over the gestures of the share of control steps in
+which the decoded fingers were nearest to the gesture asked for, from the first prediction on: of all steps, and of the steady
+ones, those from 0.8 s after a prompt on (the hand needs 0.4 s, the window is 0.2 s long, answers come every 50 ms). The last
+line of the output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+import yaml
+from rich.progress import track
+
+from myoloop.streams.rowlog import read_rows
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to run."""
+
+    people: int = 3
+    """how many, persons 0 and up"""
+    duration: float = 150.0
+    """seconds of each session, calibration included"""
+    experiment: str = "experiments/libemg.yaml"
+    """experiment file whose decoder is of kind udp"""
+    out: Path | None = None
+    """JSON file for the result"""
+
+
+STEADY_S = 0.8
+
+
+def balanced_accuracy(run: Path) -> tuple[float, float, dict[str, float]]:
+    """Of a run folder: the mean over gestures in all steps, in the steady ones, and each gesture's in all."""
+    gestures = yaml.safe_load((run / "config.yaml").read_text())["decoder"]["udp"]["gestures"]
+    labels = np.array(list(gestures.values()), float)
+    rows = read_rows(run / "steps")
+    rows = rows[np.cumsum(np.isfinite(rows["prediction_age_s"])) > 0]
+    asked, said = (np.argmin(np.square(rows[key][:, None] - labels).sum(-1), 1) for key in ("target", "prediction"))
+    since = np.arange(len(asked)) - np.maximum.accumulate(
+        np.where(np.diff(asked, prepend=-1), np.arange(len(asked)), 0)
+    )
+    steady = since * np.median(np.diff(rows["time"])) >= STEADY_S
+    right = {name: float(np.mean(said[asked == k] == k)) for k, name in enumerate(gestures) if np.any(asked == k)}
+    held = [np.mean(said[steady & (asked == k)] == k) for k in range(len(gestures)) if np.any(steady & (asked == k))]
+    return float(np.mean(list(right.values()))), float(np.mean(held)), right
+
+
+def session(config: Config, person: int, runs: Path) -> dict[str, Any]:
+    """One person, calibrated and decoded."""
+    command = [sys.executable, "-m", "myoloop", "run", config.experiment, "--runs", str(runs), "--ros", "False"]
+    command += ["--duration", str(config.duration), "--set", f"participant.person={person}"]
+    subprocess.run(command, check=True, capture_output=True)
+    run = (runs / "latest").resolve()
+    report = json.loads((run / "report.json").read_text())
+    calibration = json.loads(Path("runs/libemg_calibration/summary.json").read_text())
+    balanced, steady, by_gesture = balanced_accuracy(run)
+    return {
+        "person": person,
+        "balanced_accuracy": round(balanced, 4),
+        "balanced_accuracy_steady": round(steady, 4),
+        "by_gesture": {name: round(value, 4) for name, value in by_gesture.items()},
+        "finger_accuracy": report["task"]["accuracy"],
+        "kept_out_repetition": round(calibration["balanced_accuracy_last_repetition"], 4),
+        "predictions": report["decoder"]["predictions"],
+        "samples_lost": report["emg"]["samples_lost"],
+        "frames_dropped": report["devices"][-1]["trigno"]["frames_dropped"],
+        "feedback_latency_ms": report["loop"]["feedback_latency_ms"],
+    }
+
+
+def main(config: Config) -> None:
+    """Runs and prints."""
+    with tempfile.TemporaryDirectory() as runs:
+        people = [session(config, k, Path(runs)) for k in track(range(config.people), "sessions")]
+    mean, steady = (
+        float(np.mean([one[key] for one in people])) for key in ("balanced_accuracy", "balanced_accuracy_steady")
+    )
+    result = {
+        "experiment": config.experiment, "duration_s": config.duration, "mean_balanced_accuracy": round(mean, 4),
+        "mean_balanced_accuracy_steady": round(steady, 4),
+        "people": people,
+        "load_average": [round(x, 1) for x in os.getloadavg()], "cores": os.cpu_count(),
+    }  # fmt: skip
+    if config.out:
+        config.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
