@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,7 +14,7 @@ from myoloop.assets import POLICY, find_file
 from myoloop.body import PHYSICS_DT
 from myoloop.devices.settings import DevicesSettings, UdpSettings, check_devices
 from myoloop.emg.armband import armband_from
-from myoloop.emg.condition_names import check_conditions
+from myoloop.emg.condition_names import PERSON, check_conditions
 from myoloop.emg.conductor import conductor_from
 from myoloop.emg.config import config_from
 from myoloop.errors import MyoloopError, unknown_name
@@ -66,6 +67,28 @@ class ReferenceSettings(Settings):
         return self
 
 
+class AdaptSettings(Settings):
+    """The participant goes on learning to use the decoder while the session runs; `adapt: online` takes every default."""
+
+    learner: Literal["internal_model"] = Field(
+        "internal_model",
+        description="who improves the policy: through a model of the decoder's answers, learned from them alone",
+    )
+    exploration: float = Field(
+        0.3, ge=0, le=1, description="standard deviation of what is added to the policy's actions"
+    )
+    learning_rate: float = Field(1.5e-4, gt=0, le=0.01, description="of Adam, for the policy")
+    habit: str | None = Field(
+        None,
+        description="whose movement is kept: file of the policy that this one began with, relative to the experiment file or "
+        "the installation; none: the movement of the session's start",
+    )
+    effort: float = Field(6.0, ge=0, description="cost of the mean squared excitation, nats of cross-entropy a finger")
+    movement: float = Field(100.0, ge=0, description="cost of joint torques that differ from the habit's")
+    remembered_s: float = Field(600.0, ge=10, le=7200, description="how much of the session is remembered, seconds")
+    save_every_s: float = Field(30.0, gt=0, description="how often the policy is saved into the run folder, seconds")
+
+
 class ParticipantSettings(Settings):
     """One virtual user: who it is, what it wears, what it is asked to do."""
 
@@ -89,6 +112,12 @@ class ParticipantSettings(Settings):
     conductor: str | dict[str, Any] = Field(
         default_factory=dict, description="tissues: `cylinder`, `half_space`, or fields of Conductor (emg/conductor.py)"
     )
+    feedback: bool = Field(
+        True, description="whether it perceives the decoder's answers; without, the EMG does not change what it does"
+    )
+    adapt: AdaptSettings | None = Field(
+        None, description="`online`, or the keys below: it goes on learning while the session runs; none: it does not"
+    )
     conditions: dict[str, float] = Field(
         default_factory=dict, description="what the participant has from the start: strengths 0..1 by name"
     )
@@ -104,6 +133,15 @@ class ParticipantSettings(Settings):
     control_hz: float = Field(50.0, ge=10, le=200, description="control steps per second")
     wait_for_decoder_s: float = Field(10.0, ge=0, le=600, description="how long to wait for a decoder before starting")
     stale_after_s: float = Field(0.2, gt=0, le=10, description="age at which a held prediction counts as stale")
+
+    @field_validator("adapt", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value != "online":
+                raise ValueError("expected `online` or a mapping with keys like 'learner'")
+            return {}
+        return value
 
     @field_validator("id")
     @classmethod
@@ -139,6 +177,14 @@ class DecoderSettings(Settings):
         return self
 
 
+class ChangeSettings(Settings):
+    """Something that happens during the session."""
+
+    at_s: float = Field(ge=0, description="when, seconds from the session's start")
+    condition: str = Field(description="what changes: a condition that may come and go during a run, by name")
+    strength: float = Field(description="0 (healthy) to 1, from then on")
+
+
 class Experiment(Settings):
     """Everything one session needs."""
 
@@ -149,6 +195,9 @@ class Experiment(Settings):
     ros: bool = Field(True, description="run the processes as ROS 2 nodes")
     participant: ParticipantSettings = Field(default_factory=lambda: ParticipantSettings())  # type: ignore[call-arg]
     decoder: DecoderSettings | None = Field(None, description="the decoder in the loop; none: open loop")
+    changes: list[ChangeSettings] = Field(
+        default_factory=list, description="what happens during the session, in the order of time"
+    )
     devices: DevicesSettings = Field(default_factory=lambda: DevicesSettings())  # type: ignore[call-arg]
 
 
@@ -180,6 +229,11 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
     if me.policy != BASELINE:
         policy = find_file(me.policy, beside=file.parent, kind="participant.policy")
         experiment = experiment.model_copy(update={"participant": me.model_copy(update={"policy": str(policy)})})
+    adapt = experiment.participant.adapt
+    if adapt is not None and adapt.habit is not None:
+        habit = find_file(adapt.habit, beside=file.parent, kind="participant.adapt.habit")
+        me = experiment.participant.model_copy(update={"adapt": adapt.model_copy(update={"habit": str(habit)})})
+        experiment = experiment.model_copy(update={"participant": me})
     reference = experiment.participant.reference
     if reference.path is not None:
         motion = find_file(reference.path, beside=file.parent, kind="participant.reference.path")
@@ -224,6 +278,8 @@ def _validate(raw: dict[str, Any], where: str) -> Experiment:
     conductor_from(me.conductor, f"{where}: participant.conductor")
     movable = me.movable_band or me.posture
     check_conditions(me.conditions, band.channel_labels, movable, f"{where}: participant.conditions")
+    check_changes(experiment, band.channel_labels, movable, f"{where}: changes")
+    check_adaptation(experiment, f"{where}: participant.adapt")
     fitting = [hz for hz in range(10, 201) if _fits(hz, band.rate_hz)]
     if not _fits(me.control_hz, band.rate_hz):
         raise MyoloopError(
@@ -234,6 +290,45 @@ def _validate(raw: dict[str, Any], where: str) -> Experiment:
     return experiment
 
 
+def check_changes(experiment: Experiment, labels: Sequence[str], movable: bool, where: str) -> None:
+    """Refuses, by MyoloopError, a change that cannot happen: its condition, its strength, its time."""
+    before = 0.0
+    for number, change in enumerate(experiment.changes):
+        here = f"{where}[{number}]"
+        if change.condition in PERSON:
+            raise MyoloopError(
+                f"{here}: {change.condition} belongs to the person and cannot change during a run: give it as "
+                "participant.conditions."
+            )
+        check_conditions({change.condition: change.strength}, labels, movable, here)
+        if change.at_s < before:
+            raise MyoloopError(
+                f"{here}: at_s is {change.at_s:g}, after one at {before:g}: give changes in the order of time."
+            )
+        if change.at_s >= experiment.duration_s:
+            raise MyoloopError(
+                f"{here}: at_s is {change.at_s:g}, and the session lasts {experiment.duration_s:g} s: change one of them."
+            )
+        before = change.at_s
+
+
+def check_adaptation(experiment: Experiment, where: str) -> None:
+    """Refuses, by MyoloopError, a participant that is to learn and cannot."""
+    me = experiment.participant
+    if me.adapt is None:
+        return
+    if experiment.decoder is None:
+        raise MyoloopError(f"{where}: there is no decoder to learn to use: give a decoder section, or leave adapt out.")
+    if not me.feedback:
+        raise MyoloopError(
+            f"{where}: participant.feedback is false: who learns must perceive the answers. Leave one out."
+        )
+    if me.policy == BASELINE:
+        raise MyoloopError(
+            f"{where}: participant.policy is '{BASELINE}', a controller without learning: name a policy's file, e.g. {POLICY}."
+        )
+
+
 def _fits(control_hz: float, rate_hz: float) -> bool:
     """Whether a control step holds whole EMG samples and whole physics steps."""
     counts = rate_hz / control_hz, 1.0 / (control_hz * PHYSICS_DT)
@@ -242,7 +337,8 @@ def _fits(control_hz: float, rate_hz: float) -> bool:
 
 def _explain(error: ValidationError, where: str) -> MyoloopError:
     """The first problem of a validation, in words: where, what was found, what is allowed."""
-    first = error.errors()[0]
+    errors = error.errors()  # an unknown key explains why another is missing
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     loc = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         return unknown_name("key", loc[-1], _keys(loc[:-1]), f"{where}: {'.'.join(loc)}")
@@ -259,6 +355,8 @@ def _keys(loc: list[str]) -> list[str]:
     """The keys allowed in the section at `loc`."""
     model: type[BaseModel] = Experiment
     for part in loc:
+        if part.isdigit():  # a place in a list, whose sections are all of one kind
+            continue
         annotation = model.model_fields[part].annotation
         for candidate in (annotation, *get_args(annotation)):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):

@@ -61,6 +61,8 @@ class LiveLine:
         accuracy = "-" if status["accuracy"] is None else f"{100 * status['accuracy']:.1f} %"
         latency = "-" if status["feedback_latency_ms"] is None else f"{status['feedback_latency_ms']:.1f} ms"
         line.append(f"  accuracy {accuracy}  latency {latency}  step {status['step_ms']} ms  lost {missing}")
+        if learner := status.get("learner"):
+            line.append(f"  learner {learner['phase']}, {learner['swaps']} policies")
         if status["level"] != "ok":
             line.append(f"  {status['message']}", style="yellow")
         return line

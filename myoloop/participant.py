@@ -36,8 +36,8 @@ from myoloop.emg.synthesis import (
 from myoloop.errors import MyoloopError, unknown_name
 from myoloop.policy import BASELINE
 from myoloop.policy.baseline import Baseline, BaselineConfig, baseline_excitation, make_baseline
-from myoloop.policy.learned import LearnedPolicy, load_policy
-from myoloop.policy.learned import excitation as policy_excitation
+from myoloop.policy.exploration import Exploration, Wander, still, wander
+from myoloop.policy.learned import LearnedPolicy, decided, load_policy, perceived, told_all
 from myoloop.policy.observation import told
 from myoloop.task.reference import (
     PlayableConfig,
@@ -86,12 +86,25 @@ class ParticipantConfig:
     """habits of that controller"""
     force: Force = "direct"
     """direct: the body's muscles follow the excitation; twitch: the forearm's follow the discharges of their motor units"""
+    exploration: Exploration | None = None
+    """of participants who learn while they act: told all cues, they say by `Act.thought` what a learner needs"""
 
     def __post_init__(self) -> None:
         if self.force not in get_args(Force):
             raise unknown_name("force", self.force, get_args(Force), "ParticipantConfig")
         movable = self.movable_band or self.posture
         check_conditions(self.conditions, self.armband.channel_labels, movable, "ParticipantConfig.conditions")
+
+
+class Thought(NamedTuple):
+    """What a learner needs to know of one control step, for B participants."""
+
+    obs: np.ndarray
+    """(B, n) as perceived"""
+    command: np.ndarray
+    """(B, 39) excitations decided, before what a disorder makes of them"""
+    labels: np.ndarray
+    """(B, 5) what is asked for at the step's end, when the answer to its EMG comes"""
 
 
 class Act(NamedTuple):
@@ -111,6 +124,8 @@ class Act(NamedTuple):
     """(B, 23) joint angles asked for, rad"""
     activation: np.ndarray | None = None
     """(B, 26) 0..1 that the discharges give the forearm muscles; None with force `direct`"""
+    thought: Thought | None = None
+    """None without `exploration`"""
 
 
 class _Fixed(NamedTuple):
@@ -121,6 +136,8 @@ class _Fixed(NamedTuple):
     force: ForceParams | None
     stance: tuple[np.ndarray, np.ndarray] | None
     """Neutral muscle lengths (39,), m, and the armbands' levels, for `posture`."""
+    exploration: tuple[np.float32, np.float32] | None
+    """Deviation and persistence."""
 
 
 class _State(NamedTuple):
@@ -129,6 +146,7 @@ class _State(NamedTuple):
     mind: Any
     emg: EmgState
     force: ForceState | None
+    wander: Wander | None
 
 
 class Participants:
@@ -186,7 +204,9 @@ class Participants:
         level = np.array([band.level for band in worn], np.float32)
         neutral = self.engine.reset().length[0].astype(np.float32)
         stance = (neutral, level) if config.posture else None
-        self._fixed = _Fixed(mind, self.emg_params, force, stance)
+        self._fixed = _Fixed(mind, self.emg_params, force, stance, None)
+        if config.exploration:
+            self.explore(config.exploration.deviation)
         self.reset(range(participants))
 
     @classmethod
@@ -208,6 +228,7 @@ class Participants:
             mind=fixed.mind.start(self.participants) if isinstance(fixed.mind, LearnedPolicy) else (),
             emg=init_emg(self.emg_params, jnp.asarray(seeds)),
             force=init_force(fixed.force, self.participants) if fixed.force else None,
+            wander=still(self.config.exploration.seed, self.participants) if self.config.exploration else None,
         )
         self._reference = self._start
         self._prediction = np.full((self.participants, len(FINGERS)), UNKNOWN, np.float32)
@@ -234,11 +255,28 @@ class Participants:
             self._fixed, self._state, self._reference, self._circumstances, self._disorder, in_float32(self.body),
             self._prediction, np.float32(self.time), np.float32(self.control_dt), samples=self.samples,
         )  # fmt: skip
-        excitation, chunk, spikes, activation, *asked = out
+        excitation, chunk, spikes, activation, thought, *asked = out
         target, flexion, wanted = map(np.asarray, asked)
         self._excitation = np.asarray(excitation)
         self._activation = None if activation is None else np.asarray(activation)
-        return Act(self._excitation, np.asarray(chunk), spikes, target, flexion, wanted, self._activation)
+        thought = None if thought is None else Thought(*map(np.asarray, thought))
+        return Act(self._excitation, np.asarray(chunk), spikes, target, flexion, wanted, self._activation, thought)
+
+    @property
+    def policy(self) -> LearnedPolicy | None:
+        """Who drives the muscles; None: the baseline controller."""
+        return self._fixed.mind if isinstance(self._fixed.mind, LearnedPolicy) else None
+
+    def set_policy(self, params: Any) -> None:
+        """Other parameters for the policy's network from the next `act` on; arrays of JAX cost nothing to take over."""
+        assert isinstance(self._fixed.mind, LearnedPolicy)
+        self._fixed = self._fixed._replace(mind=self._fixed.mind.replace(params=params))  # type: ignore[attr-defined]
+
+    def explore(self, deviation: float) -> None:
+        """Explores with this standard deviation of the actions from the next `act` on; 0: not at all."""
+        assert self.config.exploration is not None
+        sizes = np.float32(deviation), np.float32(self.config.exploration.persistence)
+        self._fixed = self._fixed._replace(exploration=sizes)
 
     @property
     def emg_state(self) -> EmgState:
@@ -318,6 +356,8 @@ class Participants:
 def _mind(config: ParticipantConfig, hand: Hand) -> Baseline | LearnedPolicy:
     """Who drives the muscles."""
     if config.policy == BASELINE:
+        if config.exploration:
+            raise MyoloopError("the baseline controller does not learn: give the participant a policy's file.")
         return make_baseline(hand, config.baseline)
     policy = load_policy(find_file(config.policy, kind="policy")).policy
     if abs(policy.control_hz - config.control_hz) > 1e-6:
@@ -325,7 +365,14 @@ def _mind(config: ParticipantConfig, hand: Hand) -> Baseline | LearnedPolicy:
             f"policy {config.policy} was trained to act at {policy.control_hz:g} Hz, control_hz is {config.control_hz:g}: set "
             f"control_hz to {policy.control_hz:g}, or train one."
         )
-    return policy
+    if not config.exploration:
+        return policy
+    if policy.network.recurrent or policy.network.bottleneck:
+        raise MyoloopError(
+            f"policy {config.policy} has recurrent {policy.network.recurrent}, bottleneck {policy.network.bottleneck}: only "
+            "feed-forward policies learn while they act. Choose another policy, or leave out participant.adapt."
+        )
+    return told_all(policy)
 
 
 def _built(config: ParticipantConfig, participants: int) -> tuple[EmgParams, list[Armband]]:
@@ -352,13 +399,20 @@ def _decide(  # type: ignore[no-untyped-def]
     """
     asked = motion(reference, now)
     mind, mind_state = fixed.mind, state.mind
+    wandering, astray, thought = state.wander, None, None
     if isinstance(mind, LearnedPolicy):
         wanted = jnp.stack([joint_angles(reference, now + s) for s in mind.look_ahead_s])
         asked_ahead = jnp.stack([labels(reference, now + s) for s in mind.look_ahead_s])
         flexed_ahead = jnp.stack([reference.flexion(now + s) for s in mind.look_ahead_s])
-        excitation, mind_state = policy_excitation(
-            mind, body, wanted, mind_state, told(mind.cues, asked_ahead, flexed_ahead, prediction)
-        )
+        obs = perceived(mind, body, wanted, told(mind.cues, asked_ahead, flexed_ahead, prediction))
+        if fixed.exploration is not None:
+            deviation, persistence = fixed.exploration
+            wandering = wander(wandering, persistence)
+            astray = deviation * wandering.noise
+        excitation, mind_state = decided(mind, obs, mind_state, astray)
+        if fixed.exploration is not None:
+            wished = reference.flexion if "flexion" in mind.cues else reference.labels
+            thought = obs, excitation, wished(now + control_dt)
     else:
         coming = motion(reference, now + control_dt)
         excitation = baseline_excitation(mind, body, coming.qpos, coming.qvel)
@@ -371,4 +425,5 @@ def _decide(  # type: ignore[no-untyped-def]
     if fixed.force is not None:
         activation, force_state = twitch_force(fixed.force, force_state, out.spikes, samples)
     asked = (asked.labels, asked.flexion, asked.qpos)
-    return (excitation, out.chunk, out.spikes, activation, *asked), _State(mind_state, emg_state, force_state)
+    state = _State(mind_state, emg_state, force_state, wandering)
+    return (excitation, out.chunk, out.spikes, activation, thought, *asked), state

@@ -22,6 +22,7 @@ from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.live.board import read_status
 from myoloop.machine import processor
+from myoloop.report_course import changes, course, learning
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
 from myoloop.task.trials import gesture_trials, quantiles
@@ -122,6 +123,9 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "decoder": _decoder(config, participant, lives, witness),
         "devices": [life["devices"] | {"samples_lost": life["samples_lost"]} for life in served],
         "task": _task(rows, control_hz),
+        "course": course(rows, control_hz),
+        "changes": [] if rows is None else changes(read_events(run_dir / "events.jsonl"), float(rows["time"][0])),
+        "adaptation": learning(run_dir, config, participant),
         "effort": None if rows is None else round(float(np.mean(rows["excitation"] ** 2)), 5),
         "environment": _environment(config),
         "messages": participant.get("messages", [])
@@ -156,6 +160,9 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
         after = trials["time_to_reach_s"]
         when = f", median {after['median']:.2f} s after the change" if after else ""
         table.add_row("gestures", f"{100 * trials['reached']:.0f} % of {trials['count']} reached{when}")
+    if learner := report["adaptation"]:
+        lost = ", and was lost" if learner["lost"] else ""
+        table.add_row("learner", f"{learner['stretches']} stretches, {learner['swaps']} policies taken over{lost}")
     table.add_row("feedback latency", f"median {latency['median']} ms, p99 {latency['p99']} ms" if latency else "-")
     table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")

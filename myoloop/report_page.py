@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from myoloop.body.model import load_hand
 from myoloop.body.names import FINGERS
+from myoloop.report_course import picture
 
 SHOWN_S = 60.0
 """Longest stretch of a session that is drawn over time and animated: its end."""
@@ -46,6 +47,7 @@ def page(
         "emg": _png(_emg(*stretch, begin)) if len(stretch[0]) else None,
         "fingers": _png(_fingers(report)) if report["task"]["accuracy"] is not None else None,
         "latency": _png(_latency(rows)),
+        "course": _png(picture(report)) if report["course"] else None,
     }
     told = [(t - begin, text) for t, text in events if not text.startswith("target ")]
     template = Path(__file__).parent / "templates" / "report.html"

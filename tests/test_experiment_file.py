@@ -158,3 +158,51 @@ def test_saved_experiment_reads_back_the_same(tmp_path: Path) -> None:
     save_experiment(experiment, tmp_path / "config.yaml")
     assert load_experiment(tmp_path / "config.yaml") == experiment
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["participant"]["control_hz"] == 50
+
+
+DECODED = "decoder: {kind: external}, "
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("changes: [{at_s: 5, condition: rotatoin, strength: 1}]", r"changes\[0\].*Did you mean 'rotation'"),
+        ("changes: [{at_s: 5, condition: fatigue, strength: 2}]", "strength of fatigue is 2"),
+        ("changes: [{at_s: 5, condition: rotation, strength: 1}]", "Set movable_band: true"),
+        ("changes: [{at_s: 5, condition: als, strength: 1}]", "als belongs to the person"),
+        ("changes: [{at_s: 60, condition: ecg, strength: 1}]", r"at_s is 60, and the session lasts 60 s"),
+        ("changes: [{at_s: 9, condition: ecg, strength: 1}, {at_s: 8, condition: ecg, strength: 0}]",
+         r"changes\[1\]: at_s is 8, after one at 9"),
+        ("changes: [{at_s: -1, condition: ecg, strength: 1}]", "changes.0.at_s is -1"),
+        ("changes: [{at: 5}]", "Did you mean 'at_s'"),
+        ("changes: {at_s: 5}", "changes is"),
+        ("changes: [{at_s: 5, condition: 'lost_contact:EMG61', strength: 1}]", "Did you mean 'lost_contact:EMG"),
+        ("participant: {adapt: online}", "no decoder to learn to use"),
+        (DECODED + "participant: {adapt: onlyne}", "participant.adapt is 'onlyne': expected `online` or a mapping"),
+        (DECODED + "participant: {adapt: {learner: gradient}}", "unknown learner 'gradient'"),
+        (DECODED + "participant: {adapt: {lerner: x}}", "Did you mean 'learner'"),
+        (DECODED + "participant: {adapt: online, policy: baseline}", "policy is 'baseline', a controller without learning"),
+        (DECODED + "participant: {adapt: online, feedback: false}", "who learns must perceive the answers"),
+        (DECODED + "participant: {adapt: {habit: nowhere.safetensors}}", "participant.adapt.habit 'nowhere.safetensors'"),
+    ],
+)  # fmt: skip
+def test_impossible_changes_and_learners_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    assert re.search(named, refusal(tmp_path, "{" + text + "}"))
+
+
+def test_shipped_experiments_load_and_say_what_happens_in_them() -> None:
+    folder = Path(__file__).parent.parent / "experiments"
+    named = {file.stem: load_experiment(file) for file in folder.glob("*.yaml")}
+    assert all(name == experiment.name for name, experiment in named.items())
+    assert not named["open_loop"].participant.feedback and named["open_loop"].decoder is not None
+    turned = named["band_rotated"]
+    assert turned.participant.adapt is not None and turned.participant.adapt.learner == "internal_model"
+    assert [(c.condition, c.strength) for c in turned.changes] == [("rotation", 0.5)]
+
+
+def test_online_is_short_for_every_default(tmp_path: Path) -> None:
+    short = load_experiment(write(tmp_path, "{" + DECODED + "participant: {adapt: online}}"))
+    long = load_experiment(write(tmp_path, "{" + DECODED + "participant: {adapt: {learner: internal_model}}}"))
+    assert short.participant.adapt == long.participant.adapt is not None
+    save_experiment(short, tmp_path / "config.yaml")
+    assert load_experiment(tmp_path / "config.yaml") == short

@@ -20,6 +20,7 @@ FLOORS = [
     {"learn", "streams", "devices"},
     {"experiment"},
     {"live"},
+    {"report_course"},
     {"processes", "liveline", "report_page"},
     {"report"},
     {"session"},

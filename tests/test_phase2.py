@@ -1,7 +1,6 @@
 """Phase 2: learners that think through a forward model, what they remember, and runs that repeat."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,16 @@ from myoloop.learn.internal_model import ForwardConfig, InternalModelConfig, Int
 from myoloop.learn.phase2 import Phase2Config
 from myoloop.learn.ppo import PpoConfig, Rollout
 from myoloop.learn.rollout import Experience, Interface, Loop, decide, init_loop, judged, wished
-from myoloop.learn.through_forward import ObjectiveConfig, chosen, empty_memory, improve_policy, optimiser, remember
+from myoloop.learn.through_forward import (
+    Actor,
+    ObjectiveConfig,
+    chosen,
+    empty_memory,
+    heard,
+    improve_policy,
+    optimiser,
+    remember,
+)
 from myoloop.learn.trainer import Trainer
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.networks import NetworkConfig, make_policy
@@ -94,7 +102,7 @@ def _experience(number, participants=2, steps=3):
 def test_the_newest_rollouts_are_remembered_with_what_was_done_before_them():
     memory = empty_memory(2, participants=2, steps=3, past=4, observations=4, muscles=39)
     for number in (1, 2, 3):
-        memory = remember(memory, _experience(number), _experience(number).excitation)
+        memory = remember(memory, heard(_experience(number)), _experience(number).excitation)
     # the third took the place of the first; before it lies the end of the second, and of the first what fits
     np.testing.assert_array_equal(memory.excitation[0, :, 0], [102, 200, 201, 202, 300, 301, 302])
     np.testing.assert_array_equal(memory.excitation[1, :, 0], [112, 210, 211, 212, 310, 311, 312])
@@ -107,7 +115,7 @@ def test_the_newest_rollouts_are_remembered_with_what_was_done_before_them():
 def test_a_policy_learns_through_a_forward_model_what_it_was_never_told():
     """The model: finger f is flexed where muscle f pulls harder than 0.1. The policy sees the labels."""
     policy = make_policy(NetworkConfig((32,)), 5, 39)
-    loop = SimpleNamespace(policy=policy, action=ActionConfig())
+    actor = Actor(policy, ActionConfig(), 5, 16)
     labels = (jax.random.uniform(jax.random.key(0), (16, 6, 5)) > 0.5).astype(jnp.float32)
     memory = empty_memory(1, 16, 6, 2, 5, 39)._replace(obs=2 * labels - 1, labels=labels, filled=jnp.int32(1))
     params = policy.init(jax.random.key(1))
@@ -117,13 +125,13 @@ def test_a_policy_learns_through_a_forward_model_what_it_was_never_told():
 
     one_joint = jnp.zeros((1, 1, 39)).at[0, 0, :2].set(jnp.array([1.0, -1.0]))  # muscles 0 and 1 against each other
 
-    habitual = chosen(loop, params, init_normaliser(5), memory.obs)
+    habitual = chosen(actor, params, init_normaliser(5), memory.obs)
     memory = memory._replace(habitual=habitual)
 
     def trained(config):
         args = (
             config,
-            loop,
+            actor,
             forward,
             2.0,
             memory,
@@ -213,13 +221,12 @@ def test_exploration_persists_as_configured_and_keeps_its_size(bare):
 
 def test_the_internal_model_learns_what_the_decoder_answers():
     """The answers depend on what two muscles did up to three steps ago."""
-    policy = make_policy(NetworkConfig((8,)), observation_layout((0.02,)).size, 39)
-    task = SimpleNamespace(participants=16, config=SimpleNamespace(look_ahead_s=(0.02,)))
-    loop = SimpleNamespace(task=task, cues=(), policy=policy, action=ActionConfig())
+    size = observation_layout((0.02,)).size
+    actor = Actor(make_policy(NetworkConfig((8,)), size, 39), ActionConfig(), size, 16)
     forward = ForwardConfig(
         windows=(1, 1, 1, 1), hidden=(32,), members=2, updates=300, stretches=16, remembered=1, learning_rate=3e-3
     )
-    learner = InternalModelLearner(InternalModelConfig(forward), loop, 20, None, jnp.zeros((1, 23, 39)))
+    learner = InternalModelLearner(InternalModelConfig(forward), actor, 20, None, jnp.zeros((1, 23, 39)))
     start = learner.start(jax.random.key(0))
     excitation = jax.random.uniform(jax.random.key(1), (16, 23, 39))
     odds = 4.0 * (excitation[:, 3:, :5] - excitation[:, :-3, 5:10])

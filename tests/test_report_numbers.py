@@ -11,7 +11,7 @@ import yaml
 
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, save_experiment
-from myoloop.live.participant import STEP_COLUMNS
+from myoloop.live.record import STEP_COLUMNS
 from myoloop.report import measure, write_report
 from myoloop.streams.rowlog import EventLog, RowLog, read_events, read_rows
 from myoloop.task.trials import quantiles
@@ -133,3 +133,37 @@ def test_events_read_back_in_order(tmp_path: Path) -> None:
 def test_config_in_the_run_folder_is_resolved(tmp_path: Path) -> None:
     run_folder(tmp_path)
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["participant"]["reference"]["kind"] == "discrete"
+
+
+def test_course_of_a_session_tells_windows_changes_and_learning(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, steps=1600)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["participant"]["adapt"] = {"learner": "internal_model"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    status = json.loads((folder / "participant.status.json").read_text())
+    learner = {"phase": "lost", "swaps": 2, "dropped": 0, "swap_ms": 0.1}
+    (folder / "participant.status.json").write_text(json.dumps({**status, "learner": learner}))
+    log = EventLog(folder / "events.jsonl", print)
+    log.append(100.0, "session start")
+    log.append(112.5, "condition rotation 0.5")
+    log.close()
+    (folder / "learning.csv").write_text(
+        "time_s,stretches,model_loss,wanted_loss,strayed,paired,unheard,forgotten,compute_s\n"
+        "0.96,1,0.5,0.6,0,48,0,0,0.2\n1.92,2,nan,0.6,0,96,0,0,0.2\n2.88,3,0.25,0.4,0.001,140,4,1,0.4\n3.84,4,0.2"
+    )
+    report = measure(folder, WITNESS)
+    windows = report["course"]
+    assert windows["window_s"] == 10 and windows["accuracy"] == [0.8, 0.8, 0.8], "32 s hold three windows"
+    assert windows["effort"] == [0.25] * 3 and windows["joint_error_deg"] == [2.0] * 3
+    assert report["changes"] == [{"time_s": 12.5, "condition": "rotation", "strength": 0.5}]
+    told = report["adaptation"]
+    assert told["lost"] and told["swaps"] == 2 and told["stretches"] == 3 and told["unheard"] == 4
+    assert told["curve"] == {"time_s": [0.96, 2.88], "model_loss": [0.5, 0.25], "wanted_loss": [0.6, 0.4]}
+    write_report(folder, WITNESS, (np.zeros((0, 0), np.float32), np.zeros(0)))
+    html = (folder / "report.html").read_text()
+    assert "The course of the session" in html and "the learner was lost" in html
+
+
+def test_session_too_short_for_windows_has_no_course(tmp_path: Path) -> None:
+    report = measure(run_folder(tmp_path), WITNESS)
+    assert report["course"] is None and report["adaptation"] is None and report["changes"] == []

@@ -20,8 +20,10 @@ from myoloop.learn.rollout import Experience, Loop
 from myoloop.learn.through_forward import (
     Memory,
     ObjectiveConfig,
+    actor_of,
     chosen,
     empty_memory,
+    heard,
     improve_policy,
     optimiser,
     remember,
@@ -105,14 +107,14 @@ class GradientLearner:
 
     def _improved(self, learned: GradientState, experience: Experience, key: Array) -> tuple[GradientState, Progress]:
         objective = self.config.objective
-        obs = experience.rollout.obs
-        habitual = chosen(self.loop, learned.habit, learned.normaliser, obs)
-        memory = remember(learned.memory, experience, habitual)
+        obs, actor = experience.rollout.obs, actor_of(self.loop)
+        habitual = chosen(actor, learned.habit, learned.normaliser, obs)
+        memory = remember(learned.memory, heard(experience), habitual)
         normaliser = learned.normaliser
         if self.begin is None:
             normaliser = update(normaliser, obs)
         policy, state, told = improve_policy(
-            objective, self.loop, self._forward, self._table, memory, normaliser, self._leverage,
+            objective, actor, self._forward, self._table, memory, normaliser, self._leverage,
             learned.params["policy"], learned.optimiser, key,
         )  # fmt: skip
         policy = explore(policy, objective.exploration)

@@ -19,20 +19,22 @@ import optax
 from jax import Array
 
 from myoloop.body.names import FINGERS, FOREARM_MUSCLES, MUSCLES
-from myoloop.learn.rollout import Experience, Loop
+from myoloop.learn.rollout import Experience
 from myoloop.learn.through_forward import (
+    Actor,
+    Heard,
     Memory,
     ObjectiveConfig,
     choose,
     chosen,
     empty_memory,
+    heard,
     improve_policy,
     optimiser,
     remember,
 )
 from myoloop.policy.learned import explore
 from myoloop.policy.normaliser import Normaliser, init_normaliser, update
-from myoloop.policy.observation import observation_layout
 
 SILENT = 0.003
 """Excitation at which the model's logarithm flattens: a third of the first unit's threshold (emg/motor_units.py)."""
@@ -103,7 +105,7 @@ class InternalModelState(NamedTuple):
     optimisers: Any
     """{"policy": ..., "model": ...}"""
     habit: Any
-    """Parameters of the policy it began with."""
+    """Parameters of the policy whose movement is kept."""
     normaliser: Normaliser
     memory: Memory
     updates: Array
@@ -128,25 +130,25 @@ class InternalModelLearner:
     def __init__(
         self,
         config: InternalModelConfig,
-        loop: Loop,
+        actor: Actor,
         unroll: int,
         begin: tuple[Any, Normaliser] | None,
         leverage: Array,
+        habit: Any = None,
     ):
         """begin: parameters and normaliser of the policy to start from; None: from nothing. leverage: (P, 23, 39), see
-        `improve_policy`."""
-        self.config, self.loop, self.unroll, self.begin = config, loop, unroll, begin
-        self._leverage = leverage
+        `improve_policy`. habit: parameters of the policy whose movement is kept; None: those it starts from."""
+        self.config, self.actor, self.unroll, self.begin = config, actor, unroll, begin
+        self._leverage, self._habit = leverage, habit
         self._model = _Model(config.forward)
-        self._improve = jax.jit(self._improved)
+        self._improve, self._watch = jax.jit(self._improved), jax.jit(self._taken)
 
     def start(self, key: Array) -> InternalModelState:
         """Fresh models, the policy it begins with, nothing remembered."""
         of_policy, of_model = jax.random.split(key)
-        task, forward = self.loop.task, self.config.forward
-        size = observation_layout(task.config.look_ahead_s, self.loop.cues).size
+        actor, forward = self.actor, self.config.forward
         if self.begin is None:
-            policy, normaliser = self.loop.policy.init(of_policy), init_normaliser(size)
+            policy, normaliser = actor.policy.init(of_policy), init_normaliser(actor.observations)
         else:
             policy, normaliser = self.begin
         policy = explore(policy, self.config.objective.exploration)
@@ -157,33 +159,42 @@ class InternalModelLearner:
             "model": optax.adam(forward.learning_rate).init(members),
         }
         memory = empty_memory(
-            forward.remembered, task.participants, self.unroll, forward.history - 1, size, len(MUSCLES)
+            forward.remembered, actor.participants, self.unroll, forward.history - 1, actor.observations, len(MUSCLES)
         )
+        habit = policy if self._habit is None else self._habit
         return InternalModelState(
-            {"policy": policy, "model": members}, optimisers, policy, normaliser, memory, jnp.int32(0)
+            {"policy": policy, "model": members}, optimisers, habit, normaliser, memory, jnp.int32(0)
         )
 
     def improve(
         self, learned: InternalModelState, experience: Experience, key: Array
     ) -> tuple[InternalModelState, Progress]:
         """Takes the rollout in, fits the models, improves the policy through them."""
-        return self._improve(learned, experience, key)  # type: ignore[no-any-return]
+        return self.think(learned, heard(experience), key)
 
-    def _improved(
-        self, learned: InternalModelState, experience: Experience, key: Array
-    ) -> tuple[InternalModelState, Progress]:
+    def think(self, learned: InternalModelState, rollout: Heard, key: Array) -> tuple[InternalModelState, Progress]:
+        """The same from what was heard of the rollout: all that is needed."""
+        return self._improve(learned, rollout, key)  # type: ignore[no-any-return]
+
+    def watch(self, learned: InternalModelState, rollout: Heard) -> InternalModelState:
+        """Only remembers the rollout."""
+        return learned._replace(memory=self._watch(learned, rollout), updates=learned.updates + 1)
+
+    def _taken(self, learned: InternalModelState, rollout: Heard) -> Memory:
+        habitual = chosen(self.actor, learned.habit, learned.normaliser, rollout.obs)
+        return remember(learned.memory, rollout, habitual)
+
+    def _improved(self, learned: InternalModelState, rollout: Heard, key: Array) -> tuple[InternalModelState, Progress]:
         config = self.config
         of_model, of_policy = jax.random.split(key)
-        obs = experience.rollout.obs
-        habitual = chosen(self.loop, learned.habit, learned.normaliser, obs)
-        memory = remember(learned.memory, experience, habitual)
-        fresh = self._surprise(learned.params["model"], learned.memory, experience)
+        memory = self._taken(learned, rollout)
+        fresh = self._surprise(learned.params["model"], learned.memory, rollout)
         model, model_state = self._fitted(learned, memory, of_model)
         normaliser = learned.normaliser
         if self.begin is None:
-            normaliser = update(normaliser, obs)
+            normaliser = update(normaliser, rollout.obs)
         policy, policy_state, told = improve_policy(
-            config.objective, self.loop, self._forward, model, memory, normaliser, self._leverage,
+            config.objective, self.actor, self._forward, model, memory, normaliser, self._leverage,
             learned.params["policy"], learned.optimisers["policy"], of_policy,
         )  # fmt: skip
         wait = learned.updates < config.forward.first_rollouts
@@ -203,11 +214,11 @@ class InternalModelLearner:
     def _forward(self, members: Any, excitation: Array) -> Array:
         return jax.vmap(self._model.apply, in_axes=(0, None))(members, excitation)  # type: ignore[arg-type, return-value]
 
-    def _surprise(self, members: Any, memory: Memory, experience: Experience) -> Array:
+    def _surprise(self, members: Any, memory: Memory, rollout: Heard) -> Array:
         """() how far the models' mean answers are from the decoder's, in a rollout they have not learned from."""
-        whole = jnp.concatenate([memory.tail, jnp.swapaxes(experience.excitation, 0, 1)], axis=1)
+        whole = jnp.concatenate([memory.tail, jnp.swapaxes(rollout.excitation, 0, 1)], axis=1)
         odds = jnp.mean(self._forward(members, whole), axis=0)
-        return jnp.mean(divergence(odds, jnp.swapaxes(experience.odds, 0, 1)))
+        return mean_divergence(odds, jnp.swapaxes(rollout.odds, 0, 1))
 
     def _fitted(self, learned: InternalModelState, memory: Memory, key: Array) -> tuple[Any, Any]:
         """The models after some steps on what is remembered; each member draws for itself."""
@@ -216,7 +227,7 @@ class InternalModelLearner:
 
         def loss(member: Any, key: Array) -> Array:
             known = choose(memory, key, config.stretches)
-            return jnp.mean(divergence(self._model.apply(member, known.excitation), known.odds))  # type: ignore[arg-type]
+            return mean_divergence(self._model.apply(member, known.excitation), known.odds)  # type: ignore[arg-type]
 
         def step(now: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], None]:
             members, state = now
@@ -234,3 +245,10 @@ def divergence(odds: Array, answered: Array) -> Array:
     `answered`; 0 where they agree."""
     p = jax.nn.sigmoid(answered)
     return optax.sigmoid_binary_cross_entropy(odds, p) - optax.sigmoid_binary_cross_entropy(answered, p)
+
+
+def mean_divergence(odds: Array, answered: Array) -> Array:
+    """() the mean over all answers that came: NaN stands for one that did not; 0 if none came."""
+    came = jnp.isfinite(answered)
+    apart = jnp.where(came, divergence(odds, jnp.where(came, answered, 0.0)), 0.0)
+    return jnp.sum(apart) / jnp.maximum(jnp.sum(came), 1)

@@ -24,7 +24,7 @@ from myoloop.learn.learner import Learner
 from myoloop.learn.ppo import PpoConfig
 from myoloop.learn.ppo_learner import PpoLearner, check_minibatches
 from myoloop.learn.rollout import Interface, Loop
-from myoloop.learn.through_forward import unit_leverage
+from myoloop.learn.through_forward import actor_of, unit_leverage
 from myoloop.learn.trainer import Parts
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.learned import load_policy, with_cues
@@ -148,7 +148,7 @@ class Phase2Config:
             if self.learner == "gradient" and self.conditions:
                 raise MyoloopError(f"learner 'gradient' expects a good recording; found conditions {self.conditions}.")
             if self.learner == "internal_model":
-                learner = InternalModelLearner(self.internal_model, loop, self.unroll, begin, turning)
+                learner = InternalModelLearner(self.internal_model, actor_of(loop), self.unroll, begin, turning)
             else:
                 learner = GradientLearner(self.gradient, loop, self.unroll, begin, turning)
         return Parts(loop, learner, f"phase 2, {self.learner}")

@@ -20,9 +20,12 @@ import numpy as np
 import optax
 from jax import Array
 
+from myoloop.learn.heard import Heard
 from myoloop.learn.rollout import Experience, Loop
-from myoloop.policy.actions import to_excitation
+from myoloop.policy.actions import ActionConfig, to_excitation
+from myoloop.policy.networks import Policy
 from myoloop.policy.normaliser import Normaliser, normalise
+from myoloop.policy.observation import observation_layout
 
 Forward = Callable[[Any, Array], Array]
 """Knowledge, excitations (B, past + T, 39) -> log-odds (members, B, T, 5): the answers to each of the last T steps."""
@@ -51,6 +54,27 @@ class ObjectiveConfig:
     """Gradients with a longer norm are shortened to it."""
 
 
+class Actor(NamedTuple):
+    """Whose policy is improved: what a learner must know of those who act, in a batch or in a live session."""
+
+    policy: Policy
+    action: ActionConfig
+    observations: int
+    """Numbers in an observation."""
+    participants: int
+
+
+def actor_of(loop: Loop) -> Actor:
+    """The participants of a batch."""
+    size = observation_layout(loop.task.config.look_ahead_s, loop.cues).size
+    return Actor(loop.policy, loop.action, size, loop.task.participants)
+
+
+def heard(experience: Experience) -> Heard:
+    """Of a rollout in the batch: everything."""
+    return Heard(experience.rollout.obs, experience.excitation, experience.odds, experience.labels)
+
+
 class Memory(NamedTuple):
     """The newest rollouts, N stretches of T steps; rings."""
 
@@ -59,7 +83,7 @@ class Memory(NamedTuple):
     excitation: Array
     """(N, past + T, 39) with what was done before."""
     odds: Array
-    """(N, T, 5) what the decoder answered."""
+    """(N, T, 5) what the decoder answered; NaN where it did not."""
     labels: Array
     """(N, T, 5) what was asked for."""
     habitual: Array
@@ -84,13 +108,9 @@ def empty_memory(rollouts: int, participants: int, steps: int, past: int, observ
     )
 
 
-def remember(memory: Memory, experience: Experience, habitual: Array) -> Memory:
+def remember(memory: Memory, rollout: Heard, habitual: Array) -> Memory:
     """With one more rollout, in the place of the oldest; `habitual` (T, B, 39), see Memory."""
-    by_participant = [
-        jnp.swapaxes(x, 0, 1)
-        for x in (experience.rollout.obs, experience.excitation, experience.odds, experience.labels, habitual)
-    ]
-    obs, excitation, odds, labels, habitual = by_participant
+    obs, excitation, odds, labels, habitual = (jnp.swapaxes(x, 0, 1) for x in (*rollout, habitual))
     whole = jnp.concatenate([memory.tail, excitation], axis=1)
     participants = obs.shape[0]
     first = memory.filled % (memory.obs.shape[0] // participants) * participants
@@ -131,10 +151,10 @@ def optimiser(config: ObjectiveConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.max_gradient), optax.adam(config.learning_rate))
 
 
-def chosen(loop: Loop, params: Any, normaliser: Normaliser, obs: Array) -> Array:
+def chosen(actor: Actor, params: Any, normaliser: Normaliser, obs: Array) -> Array:
     """(..., 39) excitations that a feed-forward policy chooses, without exploration, where it perceives `obs` (..., n)."""
-    dist, _, _ = loop.policy.apply(params, normalise(normaliser, obs), loop.policy.start(obs.shape[0]))
-    return to_excitation(loop.action, dist.mean)
+    dist, _, _ = actor.policy.apply(params, normalise(normaliser, obs), actor.policy.start(obs.shape[0]))
+    return to_excitation(actor.action, dist.mean)
 
 
 def unit_leverage(leverage: np.ndarray) -> Array:
@@ -155,7 +175,7 @@ class Told(NamedTuple):
 
 def improve_policy(
     config: ObjectiveConfig,
-    loop: Loop,
+    actor: Actor,
     forward: Forward,
     knowledge: Any,
     memory: Memory,
@@ -179,7 +199,7 @@ def improve_policy(
 
     def loss(params: Any, key: Array) -> tuple[Array, Told]:
         known = choose(memory, key, config.stretches)
-        excitation = chosen(loop, params, normaliser, known.obs)
+        excitation = chosen(actor, params, normaliser, known.obs)
         past = known.excitation[:, : known.excitation.shape[1] - excitation.shape[1]]
         odds = forward(knowledge, jnp.concatenate([past, excitation], axis=1))
         wanted = jnp.mean(optax.sigmoid_binary_cross_entropy(odds, known.labels[None]))

@@ -11,18 +11,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pylsl
 
 from myoloop.body.engine import MAX_PUSH_N
-from myoloop.body.names import FINGERS, JOINTS, MUSCLES
+from myoloop.body.names import FINGERS
 from myoloop.errors import MyoloopError, unknown_name
 from myoloop.experiment import Experiment, load_experiment
+from myoloop.live.adaptation import Adaptation
 from myoloop.live.board import SUPERVISED, WITNESS_READY, Board, log, make_run_dir
 from myoloop.live.feedback import Feedback, FeedbackHold
 from myoloop.live.person import participant_config
+from myoloop.live.record import STEP_COLUMNS, Info, StepRecord
 from myoloop.participant import Act, Participants
 from myoloop.streams.clock import RealtimeClock, Tick
 from myoloop.streams.network import use_loopback
@@ -32,44 +34,6 @@ from myoloop.streams.rowlog import EventLog, RowLog
 
 WITNESS_S = 10.0
 """How long a supervised participant waits for its session to listen, so that the first sample is received too."""
-
-STEP_COLUMNS = [
-    ("started", 1), ("policy_emg_ms", 1), ("push_ms", 1), ("body_ms", 1), ("step_ms", 1),
-    ("target", 5), ("reference", 5), ("prediction", 5), ("prediction_age_s", 1), ("stale", 1),
-    ("feedback_latency_ms", 1), ("joints_deg", len(JOINTS)), ("wanted_deg", len(JOINTS)), ("excitation", len(MUSCLES)),
-]  # fmt: skip
-"""Columns of steps.rows, one row a control step; `started` is seconds after `time`, the step's deadline."""
-
-
-class StepRecord(NamedTuple):
-    """One control step, for those who watch (ROS nodes, viewers)."""
-
-    step: int
-    lsl_time: float
-    step_ms: float
-    target: np.ndarray
-    prediction: np.ndarray
-    prediction_age_s: float
-    stale: bool
-    feedback_latency_ms: float
-    reference: np.ndarray
-    joints_deg: np.ndarray
-    joint_velocity_deg: np.ndarray
-    excitation: np.ndarray
-    fingertips: np.ndarray
-    effort: float
-    accuracy: float
-    chunk: np.ndarray
-    first_sample: int
-
-
-class Info(NamedTuple):
-    """What does not change during a session."""
-
-    id: str
-    channel_labels: tuple[str, ...]
-    rate_hz: float
-    joint_names: tuple[str, ...] = JOINTS
 
 
 class LiveParticipant:
@@ -128,8 +92,13 @@ class LiveParticipant:
         self._recent_ms: deque[float] = deque(maxlen=500)
         self._recent_latency: deque[float] = deque(maxlen=500)
         self._target_until = self._push_until = 0.0
+        self._to_come = deque(experiment.changes)
+        self._fresh = True  # the body or the EMG begins anew: what came before has nothing to do with it
         self._prompts = {_bits(np.array(labels)): name for name, labels in me.reference.gestures.items()}
         self._last: StepRecord | None = None
+        self._adaptation: Adaptation | None = None
+        if me.adapt is not None:
+            self._adaptation = Adaptation(experiment, self._people, self._inbox, self._run_dir, self._board.say)
         self._phase = "ready"
         self._board.start()
 
@@ -166,6 +135,8 @@ class LiveParticipant:
     def close(self) -> None:
         """Stops and gives everything back: streams, threads, files."""
         self.stop()
+        if self._adaptation:
+            self._adaptation.close()
         self._inbox.close()
         self._outlets.close()
         self._board.close()
@@ -196,6 +167,7 @@ class LiveParticipant:
 
         def do() -> None:
             self._people.reset([seed])
+            self._fresh = True
             self._target_until = 0.0
             self._event(f"reset {seed}")
 
@@ -274,6 +246,7 @@ class LiveParticipant:
             "prediction_source": self._inbox.source,
             "stale_steps": self._hold.stale_steps,
             "log_failed": self._log.failed if self._log else None,
+            "learner": self._adaptation.status() if self._adaptation else None,
         }
 
     # --- the loop --------------------------------------------------------------------------------------------------
@@ -336,9 +309,13 @@ class LiveParticipant:
             self._event(f"clock moved {tick.skipped_s:.3f}")
         self._obey(tick.started)
         feedback = self._hold.step(self._inbox.latest, tick.started)
-        self._people.perceive(feedback.values)
+        if self.experiment.participant.feedback:
+            self._people.perceive(feedback.values)
         act = self._people.act()
         chunk = act.chunk[0]
+        if self._adaptation:
+            self._adaptation.tell(self._steps, tick.deadline, act, self._fresh)
+            self._fresh = False
         acted = now()
         first_sample = self._outlets.emg_samples
         self._outlets.emg(chunk, tick.deadline)
@@ -351,6 +328,7 @@ class LiveParticipant:
             self._board.say(f"the physics diverged at {self._people.time:.2f} s: the body starts again from rest")
             self._event("body diverged")
             body = self._people.reset_body()
+            self._fresh = True
         joints_deg = np.degrees(body.qpos[0])
         target = act.target[0]
         if self._last is None or not np.array_equal(target, self._last.target):
@@ -405,6 +383,12 @@ class LiveParticipant:
         """Carries out requests; ends a push or a target whose time is over."""
         while self._commands:
             self._commands.popleft()()
+        while self._to_come and self._steps >= round(self._to_come[0].at_s * self.experiment.participant.control_hz):
+            change = self._to_come.popleft()
+            self._people.set_condition(change.condition, change.strength)
+            self._event(f"condition {change.condition} {change.strength:g}")
+        if self._adaptation and (news := self._adaptation.use()):
+            self._event(news)
         if self._push_until and now >= self._push_until:
             self._people.engine.push(np.zeros((len(FINGERS), 3)))
             self._push_until = 0.0

@@ -10,6 +10,7 @@ from myoloop.emg.config import config_from
 from myoloop.emg.people import sample_person
 from myoloop.experiment import Experiment, ReferenceSettings
 from myoloop.participant import ParticipantConfig
+from myoloop.policy.exploration import Exploration
 from myoloop.task.prompts import PromptsConfig
 from myoloop.task.recorded import RecordedConfig
 from myoloop.task.reference import PlayableConfig, ReferenceConfig
@@ -34,6 +35,7 @@ def participant_config(experiment: Experiment) -> ParticipantConfig:
         posture=me.posture,
         control_hz=me.control_hz,
         force=me.force,
+        exploration=Exploration(me.adapt.exploration, seed=experiment.seed) if me.adapt else None,
     )
 
 

@@ -22,7 +22,7 @@ from myoloop.errors import MyoloopError
 from myoloop.policy.actions import ActionConfig, to_excitation
 from myoloop.policy.networks import NetworkConfig, Policy, make_policy
 from myoloop.policy.normaliser import Normaliser, init_normaliser, normalise
-from myoloop.policy.observation import observation, observation_layout
+from myoloop.policy.observation import CUES, observation, observation_layout
 
 KIND = "policy"
 VERSION = 1
@@ -76,14 +76,23 @@ def excitation(
     Returns:
       excitation (B, 39) and the carry.
     """
+    return decided(policy, perceived(policy, body, wanted, cues), carry)
+
+
+def perceived(policy: LearnedPolicy, body: Posture, wanted: Array, cues: Array | None = None) -> Array:
+    """(B, n) what the policy is told, as `excitation` tells it; not normalised yet."""
     if cues is None and policy.cues:
         missing = (
             observation_layout(policy.look_ahead_s, policy.cues).size - observation_layout(policy.look_ahead_s).size
         )
         cues = jnp.zeros((wanted.shape[1], missing))
-    obs = normalise(policy.normaliser, observation(policy.joint_range, body, wanted, cues))
-    dist, carry, _ = policy._policy.apply(policy.params, obs, carry)
-    return to_excitation(policy.action, dist.mean), carry
+    return observation(policy.joint_range, body, wanted, cues)
+
+
+def decided(policy: LearnedPolicy, obs: Array, carry: Any, astray: Array | None = None) -> tuple[Array, Any]:
+    """Excitation (B, 39) and carry after an observation; astray: (B, 39) what exploration adds to the actions."""
+    dist, carry, _ = policy._policy.apply(policy.params, normalise(policy.normaliser, obs), carry)
+    return to_excitation(policy.action, dist.mean if astray is None else dist.mean + astray), carry
 
 
 def explore(params: Any, log_std: float) -> Any:
@@ -108,6 +117,12 @@ def with_cues(policy: LearnedPolicy, cues: tuple[str, ...]) -> tuple[Any, Normal
     known = policy.normaliser
     mean, variance = jnp.pad(known.mean, (0, more)), jnp.pad(known.variance, (0, more), constant_values=1.0)
     return params, known._replace(mean=mean, variance=variance)
+
+
+def told_all(policy: LearnedPolicy) -> LearnedPolicy:
+    """The same policy, told every cue; those that it was not told before it does not heed yet."""
+    params, normaliser = with_cues(policy, CUES)
+    return policy.replace(params=params, normaliser=normaliser, cues=CUES)  # type: ignore[attr-defined, no-any-return]
 
 
 def save_policy(path: str | Path, policy: LearnedPolicy, about: dict[str, Any]) -> None:

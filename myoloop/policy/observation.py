@@ -1,7 +1,7 @@
 """What a participant perceives before it decides: proprioception, where its fingers are wanted, and what it is told besides.
 
 The user of an interface is told more than the learner of gestures: the labels asked of its fingers (`target`) or how far they
-are to be flexed (`flexion`), and what the decoder answers (`prediction`). These are its cues; a policy's file says which it has.
+are to be flexed (`flexion`), and what the decoder answers (`prediction`). These are its cues: a policy's file says which.
 
 Training, live sessions and evaluation call the same function; the layout goes into every policy's file.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from myoloop.streams.outlets import STREAM_TYPES, stream_name
 
 WIDTH = len(FINGERS)
 NEAR_S = 60.0  # a stamp further than this from local_clock is no LSL time (some tools send unix time)
+RECENT = 6000  # predictions that may wait for whoever wants them all: a minute of them at 100 Hz
 ROUNDING = 1e-6  # how far outside [0, 1] float32 rounding may put a probability
 
 
@@ -77,6 +78,8 @@ class PredictionInbox:
         self._stop = threading.Event()
         self.latest: Prediction | None = None
         """the last accepted prediction"""
+        self.recent: deque[Prediction] = deque(maxlen=RECENT)
+        """the accepted ones, for whoever takes them out; the oldest give way"""
         self.accepted = 0
         self.refused = 0
         self.restamped = 0
@@ -130,6 +133,7 @@ class PredictionInbox:
                 self._once("stamp", f"predictions from '{block.info.name()}' carry no LSL time: stamped on arrival")
             self.accepted += 1
             self.latest = Prediction(np.clip(values, 0, 1).astype(np.float32), time, now, self.accepted)
+            self.recent.append(self.latest)
 
     def _once(self, kind: str, message: str) -> None:
         self._said[kind] += 1
