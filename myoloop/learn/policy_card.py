@@ -55,13 +55,19 @@ def adapted_card(run: Path, used: dict[str, Any], before: str, after: str) -> st
                 f"{figures['effort']:.4f} | {figures['joint_error_deg']:.1f} | {figures['keypoint_error_mm']:.1f} |"
             )
     fingers = ", ".join(f"{100 * x:.1f}" for x in used[after]["closed"]["accuracy_per_finger"])
+    answered = "".join(
+        f"\nFlexion answered against flexion asked for, {entry}: R2 {flexion['r2']:.2f}, RMSE {flexion['rmse']:.2f} of the "
+        "whole way."
+        for name, entry in ((before, "before"), (after, "after"))
+        if (flexion := used[name]["closed"].get("flexion"))
+    )
     facts = {
         "learner": config["learner"],
         "trained for": f"{steps / 1e6:.2f} M control steps of 20 ms ({steps * 0.02 / 3600:.1f} h of participant time)",
         "with": f"{config['environments']} participants, engine {config['engine']}, {minutes:.0f} min of computing",
         "began with": config["policy"] or "nothing",
         "decoder": f"{config['decoder']}, frozen; armband {config['armband']}, person {config['person']}",
-        "told besides": ", ".join(config["cues"]) or "nothing",
+        "told besides": ", ".join(loaded.policy.cues) or "nothing",
         "seed": config["seed"],
         "made by": ", ".join(f"{k} {v}" for k, v in loaded.made_by.items()),
     }
@@ -77,7 +83,7 @@ it learned to use this decoder, which stayed as it was. Use both together: this 
 
 Held-out references, {test["participants"]} of kind {test["kind"]}, {test["seconds"]:g} s each (the first second does not
 count), no exploration. Right: mean over fingers and control steps; settled: without the 0.4 s after each change. Thumb to
-little, after, in closed loop: {fingers} %. Joints and fingertips: off the gesture that the labels stand for.
+little, after, in closed loop: {fingers} %. Joints and fingertips: off the gesture that the labels stand for.{answered}
 
 | | |
 |---|---|
