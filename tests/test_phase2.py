@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from myoloop.assets import POLICY, find_file
 from myoloop.body.engine import Posture
 from myoloop.body.model import load_hand
 from myoloop.body.names import FOREARM_MUSCLES
@@ -33,6 +34,7 @@ from myoloop.learn.through_forward import (
 )
 from myoloop.learn.trainer import Trainer
 from myoloop.policy.actions import ActionConfig
+from myoloop.policy.learned import load_policy, told_as
 from myoloop.policy.networks import NetworkConfig, make_policy
 from myoloop.policy.normaliser import init_normaliser
 from myoloop.policy.observation import observation_layout
@@ -204,6 +206,20 @@ def test_a_policy_that_meets_a_decoder_of_flexion_is_told_flexions(decoder, tmp_
     save_decoder(path, NETWORK, decoder[1], BAND.channel_labels, "untrained", "flexion")
     loop = _small((path, decoder[1]), "ppo").build(load_hand(), 0.02).loop
     assert loop.cues == ("flexion", "prediction") and loop.interface.target == "flexion"
+
+
+@pytest.mark.parametrize("learner", ["internal_model", "gradient"])
+def test_the_movement_of_an_earlier_policy_can_be_kept(decoder, learner):
+    after = "models/policy_phase2/policy.safetensors"
+    config = dataclasses.replace(_small(decoder, learner), policy=after, habit=POLICY)
+    learned = config.build(load_hand(), 0.02).learner.start(jax.random.key(0))
+    first, second = (load_policy(find_file(path)).policy for path in (POLICY, after))
+    told = ("target", "prediction")
+    jax.tree.map(np.testing.assert_array_equal, learned.habit, told_as(first, told).params)
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), learned.habit, told_as(second, told).params)
+    assert max(jax.tree.leaves(moved)) > 0.01
+    with pytest.raises(MyoloopError, match="from nothing there is no movement to keep"):
+        dataclasses.replace(config, policy="").build(load_hand(), 0.02)
 
 
 def test_exploration_persists_as_configured_and_keeps_its_size(bare):

@@ -35,7 +35,7 @@ from myoloop.learn.heard import Answers, Steps
 from myoloop.learn.online import OnlineConfig, OnlineLearner
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.policy.exploration import Exploration
-from myoloop.policy.learned import load_policy, save_policy, told_all
+from myoloop.policy.learned import load_policy, save_policy, told_as
 from myoloop.task.reference import ReferenceConfig, held_out_seed
 
 TURN_DEG = 30.0
@@ -88,7 +88,11 @@ def main(run: Online) -> dict[str, Any]:
     )
     people = Participants(replace(who, reference=reference, exploration=run.exploration), threads=1)
     assert people.policy is not None
-    habit = None if run.habit is None else told_all(load_policy(find_file(run.habit, kind="habit")).policy)
+    habit = (
+        None
+        if run.habit is None
+        else told_as(load_policy(find_file(run.habit, kind="habit")).policy, people.policy.cues)
+    )
     learner = OnlineLearner(people.policy, run.learner, habit)
     answer = jax.jit(networks.logits, static_argnums=0)
     state, hz = networks.init_state(decoder.config, 1), people.config.control_hz

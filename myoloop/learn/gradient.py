@@ -51,7 +51,7 @@ class GradientState(NamedTuple):
     """{"policy": ...}"""
     optimiser: Any
     habit: Any
-    """Parameters of the policy it began with."""
+    """Parameters of the policy whose movement is kept."""
     normaliser: Normaliser
     memory: Memory
 
@@ -71,10 +71,15 @@ class GradientLearner:
     """See learn.learner.Learner."""
 
     def __init__(
-        self, config: GradientConfig, loop: Loop, unroll: int, begin: tuple[Any, Normaliser] | None, leverage: Array
+        self,
+        config: GradientConfig,
+        loop: Loop,
+        unroll: int,
+        begin: tuple[Any, Normaliser] | None,
+        leverage: Array,
+        habit: Any = None,
     ):
-        """begin: parameters and normaliser of the policy to start from; None: from nothing. leverage: (P, 23, 39), see
-        `improve_policy`.
+        """As learn.internal_model.InternalModelLearner.
 
         Raises:
           MyoloopError: a loop without decoder, or with one that is no TCN, or several people side by side.
@@ -84,7 +89,7 @@ class GradientLearner:
         network = tcn_only(loop.interface.network)
         self.config, self.loop, self.unroll, self.begin = config, loop, unroll, begin
         self._network = network
-        self._leverage = leverage
+        self._leverage, self._habit = leverage, habit
         self._table = tabulate(loop.emg, network, loop.interface.params)
         self._improve = jax.jit(self._improved)
 
@@ -97,8 +102,9 @@ class GradientLearner:
         memory = empty_memory(
             self.config.remembered, task.participants, self.unroll, self.config.past, size, len(MUSCLES)
         )
+        habit = policy if self._habit is None else self._habit
         return GradientState(
-            {"policy": policy}, optimiser(self.config.objective).init(policy), policy, normaliser, memory
+            {"policy": policy}, optimiser(self.config.objective).init(policy), habit, normaliser, memory
         )
 
     def improve(self, learned: GradientState, experience: Experience, key: Array) -> tuple[GradientState, Progress]:

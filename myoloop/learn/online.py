@@ -19,12 +19,11 @@ import numpy as np
 from myoloop.body.leverage import leverage
 from myoloop.body.model import load_hand
 from myoloop.body.names import MUSCLES
-from myoloop.errors import MyoloopError
 from myoloop.learn.heard import Answers, Heard, Steps
 from myoloop.learn.internal_model import ForwardConfig, InternalModelConfig, InternalModelLearner
 from myoloop.learn.pairing import Pairing
 from myoloop.learn.through_forward import Actor, ObjectiveConfig, unit_leverage
-from myoloop.policy.learned import LearnedPolicy
+from myoloop.policy.learned import LearnedPolicy, check_habit
 from myoloop.policy.networks import make_policy
 from myoloop.policy.observation import observation_layout
 from myoloop.task.reference import EXTENDED, FLEXED
@@ -178,15 +177,3 @@ class OnlineLearner:
         minutes = len(self.lines) and self.lines[-1].time_s / 60
         name = f"{self._start.name}, {minutes:.1f} min of a session"
         return self._start.replace(params=self.params, name=name)  # type: ignore[attr-defined, no-any-return]
-
-
-def check_habit(policy: LearnedPolicy, habit: LearnedPolicy) -> None:
-    """Refuses, by MyoloopError, a habit that does not perceive and act as the policy does."""
-    same = (policy.network, policy.action, policy.look_ahead_s, policy.cues, policy.control_hz) == (
-        habit.network, habit.action, habit.look_ahead_s, habit.cues, habit.control_hz
-    )  # fmt: skip
-    if not same or not all(np.array_equal(a, b) for a, b in zip(policy.normaliser, habit.normaliser, strict=True)):
-        raise MyoloopError(
-            f"habit '{habit.name}' does not perceive and act as policy '{policy.name}' does (network, action, normaliser): "
-            "give the policy that this one began with, or none."
-        )

@@ -27,7 +27,7 @@ from myoloop.learn.rollout import Interface, Loop
 from myoloop.learn.through_forward import actor_of, unit_leverage
 from myoloop.learn.trainer import Parts
 from myoloop.policy.actions import ActionConfig
-from myoloop.policy.learned import load_policy, with_cues
+from myoloop.policy.learned import check_habit, load_policy, told_as
 from myoloop.policy.networks import NetworkConfig
 from myoloop.task.reference import EXTENDED, FLEXED
 from myoloop.task.tracking import RewardConfig, TrackingConfig, make_tracking
@@ -60,6 +60,8 @@ class Phase2Config:
     """Who improves the policy: internal_model, ppo or gradient."""
     policy: str = POLICY
     """File of the policy to start from; empty: from nothing."""
+    habit: str = ""
+    """File of the policy whose movement internal_model and gradient keep; empty: the policy's own."""
     decoder: str = "models/decoder_tcn/decoder.safetensors"
     """File of the decoder to learn to use."""
     armband: str = "semg_rd16"
@@ -110,7 +112,7 @@ class Phase2Config:
         decoder = load_decoder(find_file(self.decoder, kind="decoder"))
         _check(decoder, band, samples, self.decoder)
         emg = build_emg(worn(band, self.rotation_deg), EmgConfig(seed=self.person))
-        network, action, begin = self.network, self.action, None
+        network, action, begin, habit = self.network, self.action, None, None
         cues = self.cues
         if decoder.target == "flexion":
             cues = tuple("flexion" if cue == "target" else cue for cue in cues)
@@ -121,7 +123,14 @@ class Phase2Config:
                     f"{self.policy} looks {old.look_ahead_s} s ahead at {old.control_hz:g} Hz; the task is told "
                     f"{self.task.look_ahead_s} s ahead at {self.control_hz:g} Hz: give the task the policy's."
                 )
-            network, action, begin = old.network, old.action, with_cues(old, cues)
+            old = told_as(old, cues)
+            network, action, begin = old.network, old.action, (old.params, old.normaliser)
+        if self.habit:
+            if not self.policy:
+                raise MyoloopError("habit: from nothing there is no movement to keep: leave it out, or name a policy.")
+            kept = told_as(load_policy(find_file(self.habit, kind="habit")).policy, cues)
+            check_habit(old, kept)
+            habit = kept.params
         loop = Loop(
             task=make_tracking(hand, self.task, self.environments, control_dt),
             emg=emg,
@@ -148,9 +157,9 @@ class Phase2Config:
             if self.learner == "gradient" and self.conditions:
                 raise MyoloopError(f"learner 'gradient' expects a good recording; found conditions {self.conditions}.")
             if self.learner == "internal_model":
-                learner = InternalModelLearner(self.internal_model, actor_of(loop), self.unroll, begin, turning)
+                learner = InternalModelLearner(self.internal_model, actor_of(loop), self.unroll, begin, turning, habit)
             else:
-                learner = GradientLearner(self.gradient, loop, self.unroll, begin, turning)
+                learner = GradientLearner(self.gradient, loop, self.unroll, begin, turning, habit)
         return Parts(loop, learner, f"phase 2, {self.learner}")
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from myoloop.errors import MyoloopError
 from myoloop.learn.online import OnlineConfig, OnlineLearner, Thinking
 from myoloop.live.channel import END, pack_policy, unpack_experience, unpack_greeting
-from myoloop.policy.learned import LearnedPolicy, load_policy, save_policy, told_all
+from myoloop.policy.learned import LearnedPolicy, load_policy, save_policy, told_all, told_as
 
 NICE = 10
 """How much the participant and its decoder go before it."""
@@ -40,7 +40,7 @@ class LearnerProcess:
         self._run_dir = Path(greeting["run_dir"]) if greeting["run_dir"] else None
         self._about = {"adapt": self._adapt, "policy": Path(greeting["policy"]).name, "seed": greeting["seed"]}
         policy = told_all(load_policy(greeting["policy"]).policy)
-        habit = told_all(load_policy(self._adapt["habit"]).policy) if self._adapt["habit"] else None
+        habit = told_as(load_policy(self._adapt["habit"]).policy, policy.cues) if self._adapt["habit"] else None
         self._learner = OnlineLearner(policy, config_from(self._adapt, greeting["seed"], policy), habit)
         self._heard: deque[bytes] = deque()
         self._news, self._over = threading.Event(), threading.Event()

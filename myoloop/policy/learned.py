@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
@@ -22,7 +23,7 @@ from myoloop.errors import MyoloopError
 from myoloop.policy.actions import ActionConfig, to_excitation
 from myoloop.policy.networks import NetworkConfig, Policy, make_policy
 from myoloop.policy.normaliser import Normaliser, init_normaliser, normalise
-from myoloop.policy.observation import CUES, observation, observation_layout
+from myoloop.policy.observation import observation, observation_layout
 
 KIND = "policy"
 VERSION = 1
@@ -120,9 +121,31 @@ def with_cues(policy: LearnedPolicy, cues: tuple[str, ...]) -> tuple[Any, Normal
 
 
 def told_all(policy: LearnedPolicy) -> LearnedPolicy:
-    """The same policy, told every cue; those that it was not told before it does not heed yet."""
-    params, normaliser = with_cues(policy, CUES)
-    return policy.replace(params=params, normaliser=normaliser, cues=CUES)  # type: ignore[attr-defined, no-any-return]
+    """The same policy, told what is asked of it and what the decoder answers; what it was not told before it does not heed
+    yet."""
+    return told_as(policy, ("flexion" if "flexion" in policy.cues else "target", "prediction"))
+
+
+def told_as(policy: LearnedPolicy, cues: tuple[str, ...]) -> LearnedPolicy:
+    """The same policy, told these cues; those that it was not told before it does not heed yet.
+
+    Raises:
+      MyoloopError: it is told something already that `cues` does not begin with.
+    """
+    params, normaliser = with_cues(policy, cues)
+    return policy.replace(params=params, normaliser=normaliser, cues=cues)  # type: ignore[attr-defined, no-any-return]
+
+
+def check_habit(policy: LearnedPolicy, habit: LearnedPolicy) -> None:
+    """Refuses, by MyoloopError, a habit that does not perceive and act as the policy does."""
+    same = (policy.network, policy.action, policy.look_ahead_s, policy.cues, policy.control_hz) == (
+        habit.network, habit.action, habit.look_ahead_s, habit.cues, habit.control_hz
+    )  # fmt: skip
+    if not same or not all(np.array_equal(a, b) for a, b in zip(policy.normaliser, habit.normaliser, strict=True)):
+        raise MyoloopError(
+            f"habit '{habit.name}' does not perceive and act as policy '{policy.name}' does (network, action, normaliser): "
+            "give the policy that this one began with, or none."
+        )
 
 
 def save_policy(path: str | Path, policy: LearnedPolicy, about: dict[str, Any]) -> None:
