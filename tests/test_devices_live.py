@@ -35,7 +35,7 @@ data = socket.create_connection(("127.0.0.1", emg))
 talk.sendall(b"START\\r\\n\\r\\n")
 assert talk.recv(128) == b"OK\\r\\n\\r\\n"
 out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-out.sendto(b"9\\n", ("127.0.0.1", udp))
+blocks = 0
 while True:
     block = b""
     while len(block) < 64 * 40:
@@ -46,6 +46,9 @@ while True:
     volts = struct.unpack("<640f", block)
     flexed = sum(v * v for v in volts) / 640 > 4e-10
     out.sendto(b"%d 0.5\\n" % flexed, ("127.0.0.1", udp))
+    blocks += 1
+    if blocks == 10:  # by then the adapter listens
+        out.sendto(b"9\\n", ("127.0.0.1", udp))
 """
 
 
