@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 import myoloop
 
 REPO = Path(__file__).parent.parent
-MODULES = {"pyyaml": "yaml", "myo-sim": "myo_sim", "types-pyyaml": ""}
+MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "myo-sim": "myo_sim", "types-pyyaml": ""}
 """Distributions whose module is not called like them."""
 
 

@@ -35,10 +35,18 @@ def inbox(request: pytest.FixtureRequest) -> Iterator[tuple[PredictionInbox, str
     box = PredictionInbox(name, said.append)
     yield box, name, said
     box.close()
+    OUTLETS.clear()
 
 
-def outlet(name: str, channels: int = 5, kind: str = "Control", form: int = pylsl.cf_float32) -> pylsl.StreamOutlet:
-    return pylsl.StreamOutlet(pylsl.StreamInfo(name, kind, channels, 0, form, f"test_{name}"))
+OUTLETS: list[pylsl.StreamOutlet] = []
+"""They live longer than the inbox: liblsl may crash where an outlet dies while an inlet of the same process reads it."""
+
+
+def outlet(
+    name: str, channels: int = 5, kind: str = "Control", form: int = pylsl.cf_float32, source: str = "test"
+) -> pylsl.StreamOutlet:
+    OUTLETS.append(pylsl.StreamOutlet(pylsl.StreamInfo(name, kind, channels, 0, form, f"{source}_{name}")))
+    return OUTLETS[-1]
 
 
 def feed(out: pylsl.StreamOutlet, sample: list, done: Callable[[], bool], stamp: float = 0.0) -> bool:
@@ -126,7 +134,7 @@ def test_several_streams_of_one_name_are_said_and_the_newest_is_used(inbox: tupl
     box, name, said = inbox
     old = outlet(f"{name}_prediction")
     assert feed(old, [0.25] * 5, lambda: box.accepted > 0)
-    new = pylsl.StreamOutlet(pylsl.StreamInfo(f"{name}_prediction", "Control", 5, 0, pylsl.cf_float32, "another"))
+    new = outlet(f"{name}_prediction", source="another")
 
     def both() -> bool:
         old.push_sample([0.25] * 5)
