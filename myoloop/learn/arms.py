@@ -116,7 +116,7 @@ def draw(arms: dict[str, Arm], before: dict[str, Any], title: str, logarithmic: 
         axis.set_ylim(bottom=0.0)
     axes[0].legend(loc="lower right", fontsize=8)
     figure.suptitle(
-        f"{title} Lines: while exploring, pushed and loaded, running mean of {SMOOTH} updates over seeds (their number in "
+        f"{title}\nLines: while exploring, pushed and loaded, running mean of {SMOOTH} updates over seeds (their number in "
         "brackets), band: 95 % interval;\ndots: each seed without exploration on held-out references; dashed: the policy "
         "before it met the decoder.",
         fontsize=9,
