@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from myoloop.decoder.runtime import OnnxDecoder
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.board import Board, log, make_run_dir
+from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import Block, StreamFollower
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import make_outlet, stream_name
@@ -37,7 +37,7 @@ class PredictionRecord(NamedTuple):
     name: str
 
 
-class LiveDecoder:
+class LiveDecoder(Threaded):
     """Runs an ONNX model on a participant's EMG stream in a thread of its own, until stopped."""
 
     def __init__(self, experiment: Experiment, run_dir: str | Path | None = None):
@@ -72,8 +72,7 @@ class LiveDecoder:
             },
         )
         self._watchers: list[Callable[[PredictionRecord], None]] = []
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        super().__init__(decoder=self._run)
         self.error: BaseException | None = None
         self._received = 0
         self._lost = 0
@@ -99,26 +98,10 @@ class LiveDecoder:
             raise MyoloopError(f"{path} has no decoder named '{name}'. Known: {known}.")
         return cls(experiment, run_dir)
 
-    def start(self) -> None:
-        if self.running:
-            return
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=5.0)
-
     def close(self) -> None:
         self.stop()
         self._outlet = None  # liblsl takes the stream off the network when its last handle goes
         self._board.close()
-
-    @property
-    def running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
 
     def subscribe(self, watcher: Callable[[PredictionRecord], None]) -> None:
         """`watcher` is called with each prediction from the loop's thread: it must return at once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
 from myoloop.live.board import Board, log, make_run_dir
+from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import Block, StreamFollower
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import stream_name
 
 
-class LiveDevices:
+class LiveDevices(Threaded):
     """Serves the experiment's amplifiers from a thread of its own, until stopped."""
 
     def __init__(self, experiment: Experiment, run_dir: str | Path | None = None):
@@ -42,8 +42,7 @@ class LiveDevices:
         self._source = ""
         self._received = self._lost = 0
         self._last_stamp: float | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        super().__init__(device=self._run)
         self.error: BaseException | None = None
         self.devices: dict[str, TrignoStation | MuoviProbe] = {}
         """the amplifiers by name"""
@@ -59,18 +58,6 @@ class LiveDevices:
             raise
         self._board.start()
 
-    def start(self) -> None:
-        if self.running:
-            return
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=5.0)
-
     def close(self) -> None:
         """Stops, hangs up, writes the last status."""
         self.stop()
@@ -78,10 +65,6 @@ class LiveDevices:
             device.close()
         self._board.close()
         self._loop.close()
-
-    @property
-    def running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
 
     def status(self) -> dict[str, Any]:
         """Where the amplifiers stand: JSON-able numbers and strings."""

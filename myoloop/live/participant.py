@@ -6,7 +6,6 @@ import dataclasses
 import gc
 import os
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from myoloop.live.board import SUPERVISED, WITNESS_READY, Board, log, make_run_d
 from myoloop.live.feedback import Feedback, FeedbackHold
 from myoloop.live.person import participant_config
 from myoloop.live.record import STEP_COLUMNS, Info, StepRecord
+from myoloop.live.threaded import Threaded
 from myoloop.participant import Act, Participants
 from myoloop.streams.clock import RealtimeClock, Tick
 from myoloop.streams.network import use_loopback
@@ -36,7 +36,7 @@ WITNESS_S = 10.0
 """How long a supervised participant waits for its session to listen, so that the first sample is received too."""
 
 
-class LiveParticipant:
+class LiveParticipant(Threaded):
     """Runs one participant on the wall clock in a thread of its own.
 
     Everything that may fail for a reason the user can mend fails in the constructor, as MyoloopError.
@@ -78,8 +78,7 @@ class LiveParticipant:
         self._clock = RealtimeClock(1.0 / me.control_hz)
         self._watchers: list[Callable[[StepRecord], None]] = []
         self._commands: deque[Callable[[], None]] = deque()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        super().__init__(participant=self._run)
         self.error: BaseException | None = None
         """what ended the loop, if something went wrong"""
         self._steps = 0
@@ -118,20 +117,6 @@ class LiveParticipant:
 
     # --- life ------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Starts the loop; it first waits for a decoder as long as the experiment says."""
-        if self.running:
-            return
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="participant", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends the loop after the current step; `start` goes on from there."""
-        self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=5.0)
-
     def close(self) -> None:
         """Stops and gives everything back: streams, threads, files."""
         self.stop()
@@ -143,10 +128,6 @@ class LiveParticipant:
         if self._log and self._events:
             self._log.close()
             self._events.close()
-
-    @property
-    def running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
 
     @property
     def finished(self) -> bool:

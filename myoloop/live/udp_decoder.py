@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, deque
 from pathlib import Path
@@ -18,6 +17,7 @@ from myoloop.devices.udp import UdpInbox
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
 from myoloop.live.board import Board, log, make_run_dir
+from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import StreamFollower
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import make_outlet, stream_name
@@ -28,7 +28,7 @@ QUIET_S = 2.0
 """Without EMG for this long, a prediction is not about the newest that there was."""
 
 
-class LiveUdpDecoder:
+class LiveUdpDecoder(Threaded):
     """Publishes what arrives by UDP as the participant's prediction stream, until stopped.
 
     A prediction's stamp is the time of the newest EMG sample that had gone out when the software answered: it cannot have
@@ -69,26 +69,9 @@ class LiveUdpDecoder:
         self._refused: Counter[str] = Counter()
         self._sent = self._declined = self._timed = 0
         self._newest: deque[tuple[float, float]] = deque(maxlen=150)  # (when it was here, its stamp) of the last chunks
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        super().__init__(datagrams=self._receive, newest=self._watch)
         self.error: BaseException | None = None
         self._board.start()
-
-    def start(self) -> None:
-        if self.running:
-            return
-        self._stop.clear()
-        self._threads = [
-            threading.Thread(target=work, name=name, daemon=True)
-            for name, work in (("datagrams", self._receive), ("newest", self._watch))
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=5.0)
 
     def close(self) -> None:
         self.stop()
@@ -98,7 +81,7 @@ class LiveUdpDecoder:
 
     @property
     def running(self) -> bool:
-        return any(thread.is_alive() for thread in self._threads) and self.error is None
+        return super().running and self.error is None
 
     def status(self) -> dict[str, Any]:
         """Where the adapter stands: JSON-able numbers and strings."""
