@@ -4,8 +4,9 @@
                                                         '-> epochs (Sampler) -------'
     events (LSLInletUnit) -> Prompts -> triggers -----------'
 
-All but `Prompts` and `Decoder` are ezmsg's own units; the classifier is a linear discriminant from scikit-learn on the log RMS of
-each channel. Nothing here knows myoloop: a person with an EMG amplifier on LSL and a program that sends the prompts would do.
+All but `Prompts` and `Decoder` are ezmsg's own units; the classifier is a linear discriminant from scikit-learn on the log RMS
+of each channel. Nothing here knows myoloop: a person with an EMG amplifier on LSL and a program that sends the
+prompts would do.
 
     myoloop run experiments/ezmsg.yaml                       # starts it
     python examples/ezmsg/decode.py --help                   # with the Python of its own environment
@@ -97,13 +98,16 @@ class Decoder(ez.Unit):
             return
         probabilities = self.STATE.classifier.predict_proba(features(message.data)[None])
         values = np.clip(probabilities @ np.array(list(self.SETTINGS.gestures.values())), 0.0, 1.0)
-        # An explicit stamp for the one row. With a LinearAxis the outlet would stamp it one hop late: at value(1), not value(0).
+        # An explicit stamp for the one row: with a LinearAxis the outlet stamps it one hop late, value(1) instead of value(0).
         newest = message.axes["time"].value(len(message.data) - 1)
         axes = {
             "time": AxisArray.CoordinateAxis(data=np.array([newest]), dims=["time"], unit="s"),
             "ch": AxisArray.CoordinateAxis(data=np.array(FINGERS), dims=["ch"]),
         }
-        yield self.OUTPUT_PREDICTION, AxisArray(values.astype(np.float32), dims=["time", "ch"], axes=axes, key="prediction")
+        yield (
+            self.OUTPUT_PREDICTION,
+            AxisArray(values.astype(np.float32), dims=["time", "ch"], axes=axes, key="prediction"),
+        )
 
 
 def fit(epochs: dict[str, list[np.ndarray]], window: int, hop: int) -> LinearDiscriminantAnalysis:
@@ -137,7 +141,7 @@ def main() -> None:
     args = arguments()
     gestures = {name: [float(bit) for bit in bits] for name, bits in (text.split("=") for text in args.gestures)}
 
-    # LSL's clock all the way, and no dejittering: its smoothed stamps are not those that the samples came with.
+    # LSL's clock all the way, and stamps as the samples bring them: dejittering is for amplifiers that stamp at random.
     def inlet(stream: str) -> LSLInletUnit:
         return LSLInletUnit(
             LSLInletSettings(
@@ -181,10 +185,16 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--participant", default="myo", help="id: the prefix of the participant's streams")
     parser.add_argument(
-        "--gestures", nargs="+", default=GESTURES, metavar="NAME=BITS", help="prompts, each with thumb to little, 1 = flexed"
+        "--gestures",
+        nargs="+",
+        default=GESTURES,
+        metavar="NAME=BITS",
+        help="prompts, each with thumb to little, 1 = flexed",
     )
     parser.add_argument("--repetitions", type=int, default=3, help="epochs of each gesture to learn from")
-    parser.add_argument("--skip", type=float, default=0.8, help="s after a prompt that are not used: the hand still moves")
+    parser.add_argument(
+        "--skip", type=float, default=0.8, help="s after a prompt that are not used: the hand still moves"
+    )
     parser.add_argument("--until", type=float, default=1.9, help="s after a prompt at which its epoch ends")
     parser.add_argument("--window", type=float, default=0.2, help="s of EMG behind each answer")
     parser.add_argument("--shift", type=float, default=0.02, help="s between answers")

@@ -1,8 +1,8 @@
 """mne-lsl, as it comes from PyPI, as a participant's decoder: learns from prompts, answers over LSL.
 
 StreamLSL receives and band-passes the EMG; epochs are cut out of its buffer by time stamp, because EpochsStream reads no
-events that are text; a linear discriminant from scikit-learn works on the log RMS of each channel. Nothing here knows myoloop: a
-person with an EMG amplifier on LSL and a program that sends the prompts would do.
+events that are text; a linear discriminant from scikit-learn works on the log RMS of each channel. Nothing here knows
+myoloop: a person with an EMG amplifier on LSL and a program that sends the prompts would do.
 
     myoloop run experiments/mne_lsl.yaml                     # starts it
     python examples/mne_lsl/decode.py --help                 # with the Python of its own environment
@@ -49,10 +49,16 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--participant", default="myo", help="id: the prefix of the participant's streams")
     parser.add_argument(
-        "--gestures", nargs="+", default=GESTURES, metavar="NAME=BITS", help="prompts, each with thumb to little, 1 = flexed"
+        "--gestures",
+        nargs="+",
+        default=GESTURES,
+        metavar="NAME=BITS",
+        help="prompts, each with thumb to little, 1 = flexed",
     )
     parser.add_argument("--repetitions", type=int, default=3, help="epochs of each gesture to learn from")
-    parser.add_argument("--skip", type=float, default=0.8, help="s after a prompt that are not used: the hand still moves")
+    parser.add_argument(
+        "--skip", type=float, default=0.8, help="s after a prompt that are not used: the hand still moves"
+    )
     parser.add_argument("--until", type=float, default=1.9, help="s after a prompt at which its epoch ends")
     parser.add_argument("--window", type=float, default=0.2, help="s of EMG behind each answer")
     parser.add_argument("--acquisition-delay", type=float, default=0.02, help="s between mne-lsl's looks at the inlet")
