@@ -25,7 +25,6 @@ from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
-from myoloop.task.gestures import STEADY_S, gesture_accuracy
 from myoloop.task.trials import gesture_trials, quantiles
 
 STRETCH = "emg_stretch.npz"
@@ -123,7 +122,7 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "loop": _loop(rows, participant, control_hz),
         "decoder": _decoder(config, participant, lives, witness),
         "devices": [life["devices"] | {"samples_lost": life["samples_lost"]} for life in served],
-        "task": _task(rows, control_hz, config["participant"]["reference"]["gestures"]),
+        "task": _task(rows, control_hz),
         "course": course(rows, control_hz),
         "changes": [] if rows is None else changes(read_events(run_dir / "events.jsonl"), float(rows["time"][0])),
         "adaptation": learning(run_dir, config, participant),
@@ -161,10 +160,6 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
         after = trials["time_to_reach_s"]
         when = f", median {after['median']:.2f} s after the change" if after else ""
         table.add_row("gestures", f"{100 * trials['reached']:.0f} % of {trials['count']} reached{when}")
-    if told := task["gestures"]:
-        held = told["balanced_accuracy_steady"]
-        later = "" if held is None else f", {100 * held:.1f} % of the steps {STEADY_S:g} s after a prompt and later"
-        table.add_row("told apart", f"{100 * told['balanced_accuracy']:.1f} % (mean over the gestures){later}")
     if learner := report["adaptation"]:
         lost = ", and was lost" if learner["lost"] else ""
         table.add_row("learner", f"{learner['stretches']} stretches, {learner['swaps']} policies taken over{lost}")
@@ -229,11 +224,11 @@ def _lost(lives: list[dict[str, Any]], participant: dict[str, Any], witness: dic
     return max(0, sum(life.get("samples_lost", 0) for life in lives) - round(paused))
 
 
-def _task(rows: np.ndarray | None, control_hz: float, gestures: dict[str, Any]) -> dict[str, Any]:
+def _task(rows: np.ndarray | None, control_hz: float) -> dict[str, Any]:
     """Accuracy counts every control step from the first prediction on."""
     seen = np.zeros(0, bool) if rows is None else np.cumsum(np.isfinite(rows["prediction_age_s"])) > 0
     if rows is None or not seen.any():
-        return {"accuracy": None, "accuracy_per_finger": None, "trials": None, "gestures": None}
+        return {"accuracy": None, "accuracy_per_finger": None, "trials": None}
     judged = rows[seen]
     right = (judged["prediction"] > 0.5) == (judged["target"] > 0.5)
     per_finger = right.mean(axis=0)
@@ -241,19 +236,6 @@ def _task(rows: np.ndarray | None, control_hz: float, gestures: dict[str, Any]) 
         "accuracy": round(float(per_finger.mean()), 4),
         "accuracy_per_finger": {f: round(float(a), 4) for f, a in zip(FINGERS, per_finger, strict=True)},
         "trials": gesture_trials([(judged["target"], judged["prediction"])], 1 / control_hz),
-        "gestures": _gestures(judged, gestures, 1 / control_hz),
-    }
-
-
-def _gestures(judged: np.ndarray, gestures: dict[str, Any], dt: float) -> dict[str, Any] | None:
-    """How well prompted gestures are told apart; None if none were prompted."""
-    found = gesture_accuracy(judged["target"], judged["prediction"], gestures, dt)
-    if found is None:
-        return None
-    return {
-        "balanced_accuracy": round(found.balanced, 4),
-        "balanced_accuracy_steady": None if found.steady is None else round(found.steady, 4),
-        "by_gesture": {name: round(share, 4) for name, share in found.by_gesture.items()},
     }
 
 
