@@ -23,6 +23,7 @@ from myoloop.errors import MyoloopError
 from myoloop.live.board import read_status
 from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
+from myoloop.report_pace import pace
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
 from myoloop.task.trials import gesture_trials, quantiles
@@ -120,7 +121,8 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
             "median_frequency_hz": witness["median_frequency_hz"],
         },
         "loop": _loop(rows, participant, control_hz),
-        "decoder": _decoder(config, participant, lives, witness),
+        "decoder": _decoder(config, participant, lives, witness)
+        | {"pace": pace(rows, control_hz, participant.get("clock", "realtime"), participant.get("timeouts", 0))},
         "devices": [life["devices"] | {"samples_lost": life["samples_lost"]} for life in served],
         "task": _task(rows, control_hz),
         "course": course(rows, control_hz),
@@ -165,6 +167,10 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
         table.add_row("learner", f"{learner['stretches']} stretches, {learner['swaps']} policies taken over{lost}")
     table.add_row("feedback latency", f"median {latency['median']} ms, p99 {latency['p99']} ms" if latency else "-")
     table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")
+    if loop["clock"] != "realtime" and loop["factor"]:
+        table.add_row("clock", f"{loop['clock']}: {loop['factor']:g} x real time, {loop['wall_s']:g} s in all")
+    if pace := report["decoder"]["pace"]:
+        table.add_row("decoder", f"{pace['verdict']}: {pace['why']}")
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")
     table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost")
     for name in ("trigno", "muovi"):
@@ -177,19 +183,23 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
 
 
 def _loop(rows: np.ndarray | None, participant: dict[str, Any], control_hz: float) -> dict[str, Any]:
-    empty = {"control_hz": control_hz, "steps": 0, "overruns": 0, "step_ms": None, "feedback_latency_ms": None}
+    empty: dict[str, Any] = {
+        "control_hz": control_hz, "clock": participant.get("clock", "realtime"), "wall_s": participant.get("wall_s"),
+        "factor": None, "steps": 0, "overruns": 0, "step_ms": None, "feedback_latency_ms": None,
+    }  # fmt: skip
     if rows is None:
         return empty
     step_ms = quantiles(rows["step_ms"])
     stages = {name: quantiles(rows[name]) for name in ("policy_emg_ms", "push_ms", "body_ms")}
-    return {
-        "control_hz": control_hz,
+    return empty | {
+        "factor": round(len(rows) / control_hz / empty["wall_s"], 2) if empty["wall_s"] else None,
         "steps": len(rows),
         "overruns": participant.get("overruns", 0),
         "step_ms": step_ms,
         "real_time_factor": round(1e3 / (control_hz * step_ms["median"]), 2) if step_ms and step_ms["median"] else None,
         "stage_ms": {name.removesuffix("_ms"): value for name, value in stages.items()},
         "start_lateness_ms": quantiles(1e3 * rows["started"]),
+        "waited_ms": quantiles(rows["waited_ms"]) if "waited_ms" in (rows.dtype.names or ()) else None,
         "feedback_latency_ms": quantiles(rows["feedback_latency_ms"]),
     }
 
