@@ -72,7 +72,9 @@ def main(config: Config) -> dict[str, Any]:
             f"{answer['median']:.2f} ms" if answer else "-", str(row["timeouts"]), str(row["samples_lost"]),
         )  # fmt: skip
     Console(stderr=True).print(table)
-    factors = {clock: round(float(np.median([r["factor"] for r in rows if r["clock"] == clock])), 2) for clock in CLOCKS}
+    factors = {
+        clock: round(float(np.median([r["factor"] for r in rows if r["clock"] == clock])), 2) for clock in CLOCKS
+    }
     load = [round(x, 1) for x in os.getloadavg()]
     result = {"factor": factors["lockstep"], "factors": factors, "seconds": config.seconds, "cores": os.cpu_count()}
     result |= {"load_average": load, "rows": rows}
