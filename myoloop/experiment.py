@@ -118,6 +118,13 @@ class ParticipantSettings(Settings):
     adapt: AdaptSettings | None = Field(
         None, description="`online`, or the keys below: it goes on learning while the session runs; none: it does not"
     )
+    exploration: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="standard deviation of random changes to the policy's actions, to hear what else a decoder says; who "
+        "learns has its own",
+    )
     conditions: dict[str, float] = Field(
         default_factory=dict, description="what the participant has from the start: strengths 0..1 by name"
     )

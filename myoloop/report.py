@@ -26,6 +26,7 @@ from myoloop.report_course import changes, course, learning
 from myoloop.report_pace import pace
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
+from myoloop.task.gestures import GestureScores, score_gestures
 from myoloop.task.trials import gesture_trials, quantiles
 
 STRETCH = "emg_stretch.npz"
@@ -124,7 +125,7 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "decoder": _decoder(config, participant, lives, witness)
         | {"pace": pace(rows, control_hz, participant.get("clock", "realtime"), participant.get("timeouts", 0))},
         "devices": [life["devices"] | {"samples_lost": life["samples_lost"]} for life in served],
-        "task": _task(rows, control_hz),
+        "task": _task(rows, control_hz, config["participant"]["reference"].get("gestures")),
         "course": course(rows, control_hz),
         "changes": [] if rows is None else changes(read_events(run_dir / "events.jsonl"), float(rows["time"][0])),
         "adaptation": learning(run_dir, config, participant),
@@ -158,6 +159,9 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     if ill := report["participant"]["conditions"]:
         table.add_row("conditions", ", ".join(f"{name} {strength:g}" for name, strength in ill.items()))
     table.add_row("accuracy", "open loop" if accuracy is None else f"{100 * accuracy:.1f} %  ({fingers})")
+    if named := task["gestures"]:
+        shares = ", ".join(f"{name} {100 * share:.0f}" for name, share in named["by_gesture"].items())
+        table.add_row("prompted gestures", f"{100 * named['balanced_accuracy']:.1f} % balanced  ({shares})")
     if (trials := task["trials"]) and trials["count"]:
         after = trials["time_to_reach_s"]
         when = f", median {after['median']:.2f} s after the change" if after else ""
@@ -234,11 +238,11 @@ def _lost(lives: list[dict[str, Any]], participant: dict[str, Any], witness: dic
     return max(0, sum(life.get("samples_lost", 0) for life in lives) - round(paused))
 
 
-def _task(rows: np.ndarray | None, control_hz: float) -> dict[str, Any]:
-    """Accuracy counts every control step from the first prediction on."""
+def _task(rows: np.ndarray | None, control_hz: float, gestures: dict[str, Any] | None) -> dict[str, Any]:
+    """Accuracy counts every control step from the first prediction on; `gestures` are the prompted ones, if there were."""
     seen = np.zeros(0, bool) if rows is None else np.cumsum(np.isfinite(rows["prediction_age_s"])) > 0
     if rows is None or not seen.any():
-        return {"accuracy": None, "accuracy_per_finger": None, "trials": None}
+        return {"accuracy": None, "accuracy_per_finger": None, "trials": None, "gestures": None}
     judged = rows[seen]
     right = (judged["prediction"] > 0.5) == (judged["target"] > 0.5)
     per_finger = right.mean(axis=0)
@@ -246,6 +250,18 @@ def _task(rows: np.ndarray | None, control_hz: float) -> dict[str, Any]:
         "accuracy": round(float(per_finger.mean()), 4),
         "accuracy_per_finger": {f: round(float(a), 4) for f, a in zip(FINGERS, per_finger, strict=True)},
         "trials": gesture_trials([(judged["target"], judged["prediction"])], 1 / control_hz),
+        "gestures": _gestures(score_gestures(judged["target"], judged["prediction"], gestures, 1 / control_hz))
+        if gestures
+        else None,
+    }
+
+
+def _gestures(scores: GestureScores) -> dict[str, Any]:
+    steady = scores.balanced_accuracy_steady
+    return {
+        "balanced_accuracy": round(scores.balanced_accuracy, 4),
+        "balanced_accuracy_steady": None if steady is None else round(steady, 4),
+        "by_gesture": {name: round(share, 4) for name, share in scores.by_gesture.items()},
     }
 
 
