@@ -21,10 +21,7 @@ from typing import Any
 
 import numpy as np
 import tyro
-import yaml
 from rich.progress import track
-
-from myoloop.streams.rowlog import read_rows
 
 
 @dataclass(frozen=True)
@@ -41,25 +38,6 @@ class Config:
     """JSON file for the result"""
 
 
-STEADY_S = 0.8
-
-
-def balanced_accuracy(run: Path) -> tuple[float, float, dict[str, float]]:
-    """Of a run folder: the mean over gestures in all steps, in the steady ones, and each gesture's in all."""
-    gestures = yaml.safe_load((run / "config.yaml").read_text())["decoder"]["udp"]["gestures"]
-    labels = np.array(list(gestures.values()), float)
-    rows = read_rows(run / "steps")
-    rows = rows[np.cumsum(np.isfinite(rows["prediction_age_s"])) > 0]
-    asked, said = (np.argmin(np.square(rows[key][:, None] - labels).sum(-1), 1) for key in ("target", "prediction"))
-    since = np.arange(len(asked)) - np.maximum.accumulate(
-        np.where(np.diff(asked, prepend=-1), np.arange(len(asked)), 0)
-    )
-    steady = since * np.median(np.diff(rows["time"])) >= STEADY_S
-    right = {name: float(np.mean(said[asked == k] == k)) for k, name in enumerate(gestures) if np.any(asked == k)}
-    held = [np.mean(said[steady & (asked == k)] == k) for k in range(len(gestures)) if np.any(steady & (asked == k))]
-    return float(np.mean(list(right.values()))), float(np.mean(held)), right
-
-
 def session(config: Config, person: int, runs: Path) -> dict[str, Any]:
     """One person, calibrated and decoded."""
     command = [sys.executable, "-m", "myoloop", "run", config.experiment, "--runs", str(runs), "--ros", "False"]
@@ -68,12 +46,10 @@ def session(config: Config, person: int, runs: Path) -> dict[str, Any]:
     run = (runs / "latest").resolve()
     report = json.loads((run / "report.json").read_text())
     calibration = json.loads(Path("runs/libemg_calibration/summary.json").read_text())
-    balanced, steady, by_gesture = balanced_accuracy(run)
+    gestures = report["task"]["gestures"]
     return {
         "person": person,
-        "balanced_accuracy": round(balanced, 4),
-        "balanced_accuracy_steady": round(steady, 4),
-        "by_gesture": {name: round(value, 4) for name, value in by_gesture.items()},
+        **gestures,
         "finger_accuracy": report["task"]["accuracy"],
         "kept_out_repetition": round(calibration["balanced_accuracy_last_repetition"], 4),
         "predictions": report["decoder"]["predictions"],

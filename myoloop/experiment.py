@@ -118,6 +118,13 @@ class ParticipantSettings(Settings):
     adapt: AdaptSettings | None = Field(
         None, description="`online`, or the keys below: it goes on learning while the session runs; none: it does not"
     )
+    exploration: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="standard deviation of random changes to the policy's actions, to hear what else a decoder says; who "
+        "learns has its own",
+    )
     conditions: dict[str, float] = Field(
         default_factory=dict, description="what the participant has from the start: strengths 0..1 by name"
     )
@@ -177,6 +184,29 @@ class DecoderSettings(Settings):
         return self
 
 
+class ClockSettings(Settings):
+    """Who sets the pace; `clock: lockstep` takes every default."""
+
+    kind: Literal["realtime", "lockstep", "free"] = Field(
+        "realtime",
+        description="realtime: the wall clock; lockstep: each step waits for the answer to the one before, on simulated time; "
+        "free: simulated time that waits for nobody",
+    )
+    timeout_s: float = Field(
+        1.0, gt=0, le=600, description="lockstep: how long a step waits for the answer, seconds of wall clock"
+    )
+    behind_s: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="lockstep: how far the newest answer may be behind the EMG, seconds: 0.06 for a decoder that "
+        "answers every 50 ms",
+    )
+    unanswered: float = Field(
+        1.0, gt=0, le=1000, description="lockstep: speed while nobody answers, as in a calibration, times real time"
+    )
+
+
 class ChangeSettings(Settings):
     """Something that happens during the session."""
 
@@ -191,7 +221,10 @@ class Experiment(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = Field("session", description="part of the run folder")
     duration_s: float = Field(60.0, gt=0, le=86400, description="length of the session, seconds")
     seed: int = Field(0, ge=0, description="seed of motor unit discharges and noise")
-    clock: Literal["realtime"] = Field("realtime", description="who sets the pace: the wall clock")
+    clock: ClockSettings = Field(
+        default_factory=lambda: ClockSettings(),  # type: ignore[call-arg]
+        description="who sets the pace: `realtime`, `lockstep`, `free`, or the keys below",
+    )
     ros: bool = Field(True, description="run the processes as ROS 2 nodes")
     participant: ParticipantSettings = Field(default_factory=lambda: ParticipantSettings())  # type: ignore[call-arg]
     decoder: DecoderSettings | None = Field(None, description="the decoder in the loop; none: open loop")
@@ -199,6 +232,17 @@ class Experiment(Settings):
         default_factory=list, description="what happens during the session, in the order of time"
     )
     devices: DevicesSettings = Field(default_factory=lambda: DevicesSettings())  # type: ignore[call-arg]
+
+    @field_validator("clock", mode="before")
+    @classmethod
+    def _short_clock(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _lockstep_needs_a_decoder(self) -> Experiment:
+        if self.clock.kind == "lockstep" and self.decoder is None:
+            raise ValueError("clock is 'lockstep', and there is no decoder to wait for: give one, or use clock 'free'")
+        return self
 
 
 def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:

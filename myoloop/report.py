@@ -23,8 +23,10 @@ from myoloop.errors import MyoloopError
 from myoloop.live.board import read_status
 from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
+from myoloop.report_pace import pace
 from myoloop.report_page import page
 from myoloop.streams.rowlog import read_events, read_rows
+from myoloop.task.gestures import GestureScores, score_gestures
 from myoloop.task.trials import gesture_trials, quantiles
 
 STRETCH = "emg_stretch.npz"
@@ -120,9 +122,10 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
             "median_frequency_hz": witness["median_frequency_hz"],
         },
         "loop": _loop(rows, participant, control_hz),
-        "decoder": _decoder(config, participant, lives, witness),
+        "decoder": _decoder(config, participant, lives, witness)
+        | {"pace": pace(rows, control_hz, participant.get("clock", "realtime"), participant.get("timeouts", 0))},
         "devices": [life["devices"] | {"samples_lost": life["samples_lost"]} for life in served],
-        "task": _task(rows, control_hz),
+        "task": _task(rows, control_hz, config["participant"]["reference"].get("gestures")),
         "course": course(rows, control_hz),
         "changes": [] if rows is None else changes(read_events(run_dir / "events.jsonl"), float(rows["time"][0])),
         "adaptation": learning(run_dir, config, participant),
@@ -156,6 +159,9 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     if ill := report["participant"]["conditions"]:
         table.add_row("conditions", ", ".join(f"{name} {strength:g}" for name, strength in ill.items()))
     table.add_row("accuracy", "open loop" if accuracy is None else f"{100 * accuracy:.1f} %  ({fingers})")
+    if named := task["gestures"]:
+        shares = ", ".join(f"{name} {100 * share:.0f}" for name, share in named["by_gesture"].items())
+        table.add_row("prompted gestures", f"{100 * named['balanced_accuracy']:.1f} % balanced  ({shares})")
     if (trials := task["trials"]) and trials["count"]:
         after = trials["time_to_reach_s"]
         when = f", median {after['median']:.2f} s after the change" if after else ""
@@ -165,6 +171,10 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
         table.add_row("learner", f"{learner['stretches']} stretches, {learner['swaps']} policies taken over{lost}")
     table.add_row("feedback latency", f"median {latency['median']} ms, p99 {latency['p99']} ms" if latency else "-")
     table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")
+    if loop["clock"] != "realtime" and loop["factor"]:
+        table.add_row("clock", f"{loop['clock']}: {loop['factor']:g} x real time, {loop['wall_s']:g} s in all")
+    if pace := report["decoder"]["pace"]:
+        table.add_row("decoder", f"{pace['verdict']}: {pace['why']}")
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")
     table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost")
     for name in ("trigno", "muovi"):
@@ -177,19 +187,23 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
 
 
 def _loop(rows: np.ndarray | None, participant: dict[str, Any], control_hz: float) -> dict[str, Any]:
-    empty = {"control_hz": control_hz, "steps": 0, "overruns": 0, "step_ms": None, "feedback_latency_ms": None}
+    empty: dict[str, Any] = {
+        "control_hz": control_hz, "clock": participant.get("clock", "realtime"), "wall_s": participant.get("wall_s"),
+        "factor": None, "steps": 0, "overruns": 0, "step_ms": None, "feedback_latency_ms": None,
+    }  # fmt: skip
     if rows is None:
         return empty
     step_ms = quantiles(rows["step_ms"])
     stages = {name: quantiles(rows[name]) for name in ("policy_emg_ms", "push_ms", "body_ms")}
-    return {
-        "control_hz": control_hz,
+    return empty | {
+        "factor": round(len(rows) / control_hz / empty["wall_s"], 2) if empty["wall_s"] else None,
         "steps": len(rows),
         "overruns": participant.get("overruns", 0),
         "step_ms": step_ms,
         "real_time_factor": round(1e3 / (control_hz * step_ms["median"]), 2) if step_ms and step_ms["median"] else None,
         "stage_ms": {name.removesuffix("_ms"): value for name, value in stages.items()},
         "start_lateness_ms": quantiles(1e3 * rows["started"]),
+        "waited_ms": quantiles(rows["waited_ms"]) if "waited_ms" in (rows.dtype.names or ()) else None,
         "feedback_latency_ms": quantiles(rows["feedback_latency_ms"]),
     }
 
@@ -224,11 +238,11 @@ def _lost(lives: list[dict[str, Any]], participant: dict[str, Any], witness: dic
     return max(0, sum(life.get("samples_lost", 0) for life in lives) - round(paused))
 
 
-def _task(rows: np.ndarray | None, control_hz: float) -> dict[str, Any]:
-    """Accuracy counts every control step from the first prediction on."""
+def _task(rows: np.ndarray | None, control_hz: float, gestures: dict[str, Any] | None) -> dict[str, Any]:
+    """Accuracy counts every control step from the first prediction on; `gestures` are the prompted ones, if there were."""
     seen = np.zeros(0, bool) if rows is None else np.cumsum(np.isfinite(rows["prediction_age_s"])) > 0
     if rows is None or not seen.any():
-        return {"accuracy": None, "accuracy_per_finger": None, "trials": None}
+        return {"accuracy": None, "accuracy_per_finger": None, "trials": None, "gestures": None}
     judged = rows[seen]
     right = (judged["prediction"] > 0.5) == (judged["target"] > 0.5)
     per_finger = right.mean(axis=0)
@@ -236,6 +250,18 @@ def _task(rows: np.ndarray | None, control_hz: float) -> dict[str, Any]:
         "accuracy": round(float(per_finger.mean()), 4),
         "accuracy_per_finger": {f: round(float(a), 4) for f, a in zip(FINGERS, per_finger, strict=True)},
         "trials": gesture_trials([(judged["target"], judged["prediction"])], 1 / control_hz),
+        "gestures": _gestures(score_gestures(judged["target"], judged["prediction"], gestures, 1 / control_hz))
+        if gestures
+        else None,
+    }
+
+
+def _gestures(scores: GestureScores) -> dict[str, Any]:
+    steady = scores.balanced_accuracy_steady
+    return {
+        "balanced_accuracy": round(scores.balanced_accuracy, 4),
+        "balanced_accuracy_steady": None if steady is None else round(steady, 4),
+        "by_gesture": {name: round(share, 4) for name, share in scores.by_gesture.items()},
     }
 
 

@@ -20,7 +20,7 @@ FLOORS = [
     {"learn", "streams", "devices"},
     {"experiment"},
     {"live"},
-    {"report_course"},
+    {"report_course", "report_pace"},
     {"processes", "liveline", "report_page"},
     {"report"},
     {"session"},

@@ -33,7 +33,8 @@ def run_folder(folder: Path, steps: int = 100) -> Path:
             100 + 0.02 * k, started=0.001, policy_emg_ms=2.0, push_ms=0.1, body_ms=0.5, step_ms=3.0, target=target,
             reference=target, prediction=np.array([0.2, 0.1, 0.9, 0.2, 0.7]) if there else 0.5,
             prediction_age_s=0.02 if there else np.nan, stale=not there,
-            feedback_latency_ms=20.0 if there else np.nan, joints_deg=10.0, wanted_deg=12.0, excitation=0.5,
+            feedback_latency_ms=20.0 if there else np.nan, answer_ms=1.0 if there else np.nan, waited_ms=0.0,
+            joints_deg=10.0, wanted_deg=12.0, excitation=0.5,
         )  # fmt: skip
     log.close()
     status = {

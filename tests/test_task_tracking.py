@@ -21,6 +21,7 @@ from myoloop.task.perturbation import (
 from myoloop.task.tracking import (
     RewardConfig,
     TrackingConfig,
+    asked_labels,
     make_tracking,
     pay,
     start,
@@ -144,3 +145,15 @@ def test_every_muscle_reaches_the_parts_that_anatomy_says():
         **{f"{m}{n}": [FINGERS[n - 1]] for m in ("RI", "LU_RB", "UI_UB") for n in (2, 3, 4, 5)},
     }
     assert found == expected
+
+
+def test_gestures_are_asked_for_instead_of_templates_when_given():
+    """Each participant holds only gestures of the list; half of the time or so it rests."""
+    gestures = ((0.0, 0, 0, 0, 0), (1.0, 1, 1, 1, 1), (1.0, 1, 0, 0, 0))
+    task = make_tracking(load_hand(), TrackingConfig(gestures=gestures, discrete=(1.0, 1.0)), 4)
+    state = start(task, jax.random.key(1), 0.0)
+    asked = np.concatenate([asked_labels(task, state, 0.1 * k) for k in range(600)])
+    assert {tuple(map(float, row)) for row in asked} == {tuple(map(float, g)) for g in gestures}
+    assert 0.3 < np.mean(asked.sum(axis=1) == 0) < 0.5
+    assert len(np.unique(state.time)) == 4
+    hash(task.config)  # it is a static argument of compiled steps

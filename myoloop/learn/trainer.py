@@ -298,9 +298,14 @@ def _rebuilt(kind: Any, values: dict[str, Any]) -> Any:
         if dataclasses.is_dataclass(now):
             value = _rebuilt(type(now), value)
         elif isinstance(now, tuple):
-            value = tuple(value)
+            value = _tuples(value)
         made[name] = value
     return kind(**made)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, those inside them too."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _devices(config: Run) -> int:

@@ -24,6 +24,8 @@ class Feedback(NamedTuple):
     stale: bool
     latency_ms: float
     """the age, if this step is the first to use this prediction; else NaN"""
+    new: Prediction | None = None
+    """the prediction, if this step is the first to use it"""
 
 
 class FeedbackHold:
@@ -54,4 +56,4 @@ class FeedbackHold:
             self._event("decoder lost")
         stale = age > self._stale_after_s
         self.stale_steps += stale
-        return Feedback(latest.values, age, stale, 1e3 * age if first else float("nan"))
+        return Feedback(latest.values, age, stale, 1e3 * age if first else float("nan"), latest if first else None)

@@ -1,7 +1,8 @@
-"""A participant in real time: steps on the wall clock, EMG out over LSL, predictions in."""
+"""A live participant: steps on the wall clock or in step with its decoder, EMG out over LSL, predictions in."""
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import gc
 import os
@@ -21,23 +22,25 @@ from myoloop.errors import MyoloopError, unknown_name
 from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.adaptation import Adaptation
 from myoloop.live.board import SUPERVISED, WITNESS_READY, Board, log, make_run_dir
-from myoloop.live.feedback import Feedback, FeedbackHold
+from myoloop.live.feedback import LOST_AFTER_S, Feedback, FeedbackHold
 from myoloop.live.person import participant_config
 from myoloop.live.record import STEP_COLUMNS, Info, StepRecord
 from myoloop.live.threaded import Threaded
 from myoloop.participant import Act, Participants
-from myoloop.streams.clock import RealtimeClock, Tick
+from myoloop.streams.clock import Clock, LockstepClock, RealtimeClock, SimulatedClock, Tick
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import ParticipantOutlets, refuse_taken_id
-from myoloop.streams.predictions import PredictionInbox
+from myoloop.streams.predictions import SAME_S, PredictionInbox
 from myoloop.streams.rowlog import EventLog, RowLog
 
+ANSWER_S = 20.0
+"""Answers that come later than this after their EMG was sent get no answer time."""
 WITNESS_S = 10.0
 """How long a supervised participant waits for its session to listen, so that the first sample is received too."""
 
 
 class LiveParticipant(Threaded):
-    """Runs one participant on the wall clock in a thread of its own.
+    """Runs one participant in a thread of its own, at the pace of the experiment's clock.
 
     Everything that may fail for a reason the user can mend fails in the constructor, as MyoloopError.
     """
@@ -73,9 +76,9 @@ class LiveParticipant(Threaded):
             participant_about={"person": me.person, "engine": me.engine, "policy": me.policy, "seed": experiment.seed},
             spikes_about={"muap_delay_s": emg.muap_delay / emg.band.internal_rate_hz},
         )
-        self._inbox = PredictionInbox(me.id, self._board.say)
+        self._clock = self._make_clock()
+        self._inbox = PredictionInbox(me.id, self._board.say, self._clock.now)
         self._hold = FeedbackHold(me.stale_after_s, self._event)
-        self._clock = RealtimeClock(1.0 / me.control_hz)
         self._watchers: list[Callable[[StepRecord], None]] = []
         self._commands: deque[Callable[[], None]] = deque()
         super().__init__(participant=self._run)
@@ -84,6 +87,10 @@ class LiveParticipant(Threaded):
         self._steps = 0
         self._overruns = 0
         self._clock_moved_s = 0.0
+        self._sent: deque[tuple[float, float]] = deque(
+            maxlen=round(ANSWER_S * me.control_hz)
+        )  # (stamp, local_clock) of chunks
+        self._began = self._ended = 0.0
         self._diverged = 0
         self._judged = 0
         self._right = np.zeros(len(FINGERS))
@@ -100,6 +107,17 @@ class LiveParticipant(Threaded):
             self._adaptation = Adaptation(experiment, self._people, self._inbox, self._run_dir, self._board.say)
         self._phase = "ready"
         self._board.start()
+
+    def _make_clock(self) -> Clock:
+        period_s, settings = 1.0 / self.experiment.participant.control_hz, self.experiment.clock
+        if settings.kind == "realtime":
+            return RealtimeClock(period_s)
+        if settings.kind == "free":
+            return SimulatedClock(period_s)
+        return LockstepClock(
+            period_s, lambda since, timeout: self._inbox.answered(since, timeout), lambda: self._inbox.accepted,
+            settings.timeout_s, settings.behind_s, settings.unanswered,
+        )  # fmt: skip
 
     @classmethod
     def from_experiment(
@@ -159,7 +177,7 @@ class LiveParticipant(Threaded):
         target = np.asarray(values, np.float32)
         if target.shape != (len(FINGERS),) or not np.all((target >= 0) & (target <= 1)):
             raise MyoloopError(f"target is {target.tolist()}: expected 5 values in 0..1, thumb to little.")
-        until = pylsl.local_clock() + _duration(duration_s)
+        until = self._clock.now() + _duration(duration_s)
 
         def do() -> None:
             self._people.set_target(target)
@@ -175,7 +193,7 @@ class LiveParticipant(Threaded):
         force = np.asarray(force_n, float)
         if force.shape != (3,) or not np.all(np.isfinite(force)) or np.abs(force).max() > MAX_PUSH_N:
             raise MyoloopError(f"force is {force.tolist()}: expected 3 values within +-{MAX_PUSH_N:g} N.")
-        until = pylsl.local_clock() + _duration(duration_s)
+        until = self._clock.now() + _duration(duration_s)
 
         def do() -> None:
             forces = np.zeros((len(FINGERS), 3))
@@ -199,10 +217,7 @@ class LiveParticipant(Threaded):
         if self.error:
             level, message = "error", str(self.error)
         elif self._phase == "running" and lost:
-            level, message = (
-                "warn",
-                "no fresh prediction: holding the last one" if self._inbox.accepted else "open loop",
-            )
+            level, message = "warn", self._why_stale(last)
         return {
             "id": self.info.id,
             "conditions": self._people.conditions,
@@ -212,6 +227,9 @@ class LiveParticipant(Threaded):
             "time_s": steps / self.experiment.participant.control_hz,
             "steps": steps,
             "overruns": self._overruns,
+            "clock": self.experiment.clock.kind,
+            "wall_s": round((self._ended or pylsl.local_clock()) - self._began, 3) if self._began else 0.0,
+            "timeouts": self._clock.timeouts,
             "clock_moved_s": round(self._clock_moved_s, 3),
             "diverged": self._diverged,
             "step_ms": _median(self._recent_ms),
@@ -229,6 +247,14 @@ class LiveParticipant(Threaded):
             "log_failed": self._log.failed if self._log else None,
             "learner": self._adaptation.status() if self._adaptation else None,
         }
+
+    def _why_stale(self, last: StepRecord | None) -> str:
+        heard = self._inbox.latest
+        if heard is None or last is None:
+            return "open loop"
+        if self._clock.now() - heard.arrived > LOST_AFTER_S:
+            return "no fresh prediction: holding the last one"
+        return f"predictions come, but of EMG {last.prediction_age_s:.1f} s ago: the decoder is late"
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -251,9 +277,11 @@ class LiveParticipant(Threaded):
             self._wait_for_decoder()
             self._phase = "running"
             self._clock.start()
+            self._began, self._ended = pylsl.local_clock(), 0.0
             self._event("session start")
             while not self._stop.is_set() and not self.finished:
                 self._step(self._clock.wait())
+            self._ended = pylsl.local_clock()
             self._phase = "finished" if self.finished else "stopped"
             self._event("session end")
         except Exception as error:  # the thread's last word: it must reach the node and the report
@@ -301,6 +329,7 @@ class LiveParticipant(Threaded):
         first_sample = self._outlets.emg_samples
         self._outlets.emg(chunk, tick.deadline)
         self._push_spikes(act, tick.deadline)
+        self._sent.append((tick.deadline, pylsl.local_clock()))
         pushed = now()
         body = self._people.move()
         moved = now()
@@ -319,8 +348,7 @@ class LiveParticipant(Threaded):
         self._outlets.state(tick.deadline, target, joints_deg, act.excitation[0])
         self._count(act, feedback, target)
         step_ms = 1e3 * (now() - begin)
-        late = pylsl.local_clock() > tick.deadline + self._clock.period_s
-        self._overruns += late
+        self._overruns += self._clock.overrun(tick)
         self._recent_ms.append(step_ms)
         if np.isfinite(feedback.latency_ms):
             self._recent_latency.append(feedback.latency_ms)
@@ -329,7 +357,8 @@ class LiveParticipant(Threaded):
                 tick.deadline, started=tick.started - tick.deadline, policy_emg_ms=1e3 * (acted - begin),
                 push_ms=1e3 * (pushed - acted), body_ms=1e3 * (moved - pushed), step_ms=step_ms, target=target,
                 reference=act.reference[0], prediction=feedback.values, prediction_age_s=feedback.age_s,
-                stale=feedback.stale, feedback_latency_ms=feedback.latency_ms, joints_deg=joints_deg,
+                stale=feedback.stale, feedback_latency_ms=feedback.latency_ms, answer_ms=self._answer_ms(feedback),
+                waited_ms=1e3 * tick.waited_s, joints_deg=joints_deg,
                 wanted_deg=np.degrees(act.wanted[0]), excitation=act.excitation[0],
             )  # fmt: skip
         accuracy = float(np.mean(self._right) / self._judged) if self._judged else float("nan")
@@ -352,6 +381,15 @@ class LiveParticipant(Threaded):
         last = int(act.spikes.start[0]) + (self._people.samples - 1) * band.decimation
         times = newest + (fired.sample - last) / band.internal_rate_hz
         self._outlets.spikes(np.stack([fired.muscle, fired.unit], axis=1), times)
+
+    def _answer_ms(self, feedback: Feedback) -> float:
+        """From sending the EMG behind a prediction that is used for the first time to its arrival, on the wall clock; NaN if it
+        is unknown. The chunk is the one whose newest sample is the first at or after the prediction's stamp."""
+        new = feedback.new
+        if new is None or not self._sent or new.emg_time < self._sent[0][0] - self._clock.period_s:
+            return float("nan")
+        chunk = bisect.bisect_left(self._sent, new.emg_time - SAME_S, key=lambda sent: sent[0])
+        return 1e3 * (new.received - self._sent[chunk][1]) if chunk < len(self._sent) else float("nan")
 
     def _count(self, act: Act, feedback: Feedback, target: np.ndarray) -> None:
         """Accuracy counts every control step from the first prediction on, stale ones too."""
@@ -378,7 +416,7 @@ class LiveParticipant(Threaded):
             self._target_until = 0.0
 
     def _event(self, text: str, time: float = 0.0) -> None:
-        time = time or pylsl.local_clock()
+        time = time or self._clock.now()
         self._outlets.event(text, time)
         if self._events:
             self._events.append(time, text)

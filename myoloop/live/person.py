@@ -35,8 +35,14 @@ def participant_config(experiment: Experiment) -> ParticipantConfig:
         posture=me.posture,
         control_hz=me.control_hz,
         force=me.force,
-        exploration=Exploration(me.adapt.exploration, seed=experiment.seed) if me.adapt else None,
+        exploration=_exploration(experiment),
     )
+
+
+def _exploration(experiment: Experiment) -> Exploration | None:
+    me = experiment.participant
+    deviation = me.adapt.exploration if me.adapt else me.exploration
+    return Exploration(deviation, seed=experiment.seed) if me.adapt or deviation else None
 
 
 def reference_config(settings: ReferenceSettings) -> PlayableConfig:

@@ -11,9 +11,12 @@ from myoloop.body.names import JOINTS, MUSCLES
 STEP_COLUMNS = [
     ("started", 1), ("policy_emg_ms", 1), ("push_ms", 1), ("body_ms", 1), ("step_ms", 1),
     ("target", 5), ("reference", 5), ("prediction", 5), ("prediction_age_s", 1), ("stale", 1),
-    ("feedback_latency_ms", 1), ("joints_deg", len(JOINTS)), ("wanted_deg", len(JOINTS)), ("excitation", len(MUSCLES)),
+    ("feedback_latency_ms", 1), ("answer_ms", 1), ("waited_ms", 1),
+    ("joints_deg", len(JOINTS)), ("wanted_deg", len(JOINTS)), ("excitation", len(MUSCLES)),
 ]  # fmt: skip
-"""Columns of steps.rows, one row a control step; `started` is seconds after `time`, the step's deadline."""
+"""Columns of steps.rows, one row a control step. `started`: seconds after `time`, the step's deadline. `answer_ms`: in the step
+that first uses a prediction, from sending the EMG behind it to its arrival, on the wall clock. `waited_ms`: how long, on the
+wall clock, the step was kept waiting for the decoder, in lockstep."""
 
 
 class StepRecord(NamedTuple):

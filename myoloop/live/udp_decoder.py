@@ -135,8 +135,8 @@ class LiveUdpDecoder(Threaded):
             if 0.0 <= age < AGE_S:
                 answered = arrived - age
                 self._timed += 1
-        known = [stamp for here, stamp in list(self._newest) if here <= answered]
-        return known[-1] if known and answered - known[-1] < QUIET_S else answered
+        known = [(here, stamp) for here, stamp in list(self._newest) if here <= answered]
+        return known[-1][1] if known and answered - known[-1][0] < QUIET_S else answered
 
     def _watch(self) -> None:
         """Keeps when each chunk of EMG was there."""

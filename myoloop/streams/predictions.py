@@ -15,7 +15,8 @@ from myoloop.streams.follower import Block, StreamFollower, newest_first
 from myoloop.streams.outlets import STREAM_TYPES, stream_name
 
 WIDTH = len(FINGERS)
-NEAR_S = 60.0  # a stamp further than this from local_clock is no LSL time (some tools send unix time)
+NEAR_S = 60.0  # a stamp further than this from the session's time is of another clock (some tools send unix time)
+SAME_S = 1e-5  # stamps nearer than this are of one sample: the fastest device has 100 us between them
 RECENT = 6000  # predictions that may wait for whoever wants them all: a minute of them at 100 Hz
 ROUNDING = 1e-6  # how far outside [0, 1] float32 rounding may put a probability
 
@@ -28,9 +29,11 @@ class Prediction(NamedTuple):
     emg_time: float
     """time of the newest EMG sample that it used (its LSL stamp), or of arrival if the stamp was unusable"""
     arrived: float
-    """when it got here, `local_clock`"""
+    """when it got here, on the session's clock"""
     number: int
     """how many were accepted so far, this one included"""
+    received: float = float("nan")
+    """when it got here, `local_clock`"""
 
 
 class Problem(NamedTuple):
@@ -56,7 +59,7 @@ def check_prediction(values: np.ndarray) -> Problem | None:
 
 
 def usable_stamp(stamp: float, now: float) -> float:
-    """The stamp if it is LSL time, else the time of arrival; never in the future."""
+    """The stamp if it is of the session's time, else the time of arrival; never in the future."""
     return min(stamp, now) if abs(stamp - now) < NEAR_S else now
 
 
@@ -67,12 +70,14 @@ class PredictionInbox:
     participant's. The newest outlet wins. A restarted decoder is found again by itself.
     """
 
-    def __init__(self, participant: str, say: Callable[[str], None]):
+    def __init__(self, participant: str, say: Callable[[str], None], now: Callable[[], float] = pylsl.local_clock):
         """
         Args:
           participant: its id.
           say: called from the thread, once for each kind of problem.
+          now: the session's time, s.
         """
+        self._now = now
         self._name = stream_name(participant, "prediction")
         self._say = say
         self._stop = threading.Event()
@@ -88,8 +93,18 @@ class PredictionInbox:
         self.source = ""
         """name and host of the connected stream, "" if there is none"""
         self._said: Counter[str] = Counter()
+        self._news = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="predictions", daemon=True)
         self._thread.start()
+
+    def answered(self, since: float, timeout: float) -> bool:
+        """Waits up to `timeout` s until there is an answer to EMG of the time `since` or newer; whether there is."""
+
+        def there() -> bool:
+            return self.latest is not None and self.latest.emg_time >= since - SAME_S
+
+        with self._news:
+            return self._news.wait_for(there, timeout)
 
     def close(self) -> None:
         self._stop.set()
@@ -120,7 +135,7 @@ class PredictionInbox:
         return named or newest_first(by_type)
 
     def _take(self, block: Block) -> None:
-        now = pylsl.local_clock()
+        now = self._now()
         for values, stamp in zip(block.samples, block.stamps, strict=True):
             problem = check_prediction(values)
             if problem:
@@ -130,9 +145,14 @@ class PredictionInbox:
             time = usable_stamp(float(stamp), now)
             if time == now and abs(stamp - now) >= NEAR_S:
                 self.restamped += 1
-                self._once("stamp", f"predictions from '{block.info.name()}' carry no LSL time: stamped on arrival")
+                self._once(
+                    "stamp", f"predictions from '{block.info.name()}' are not of the session's time: stamped on arrival"
+                )
             self.accepted += 1
-            self.latest = Prediction(np.clip(values, 0, 1).astype(np.float32), time, now, self.accepted)
+            usable = np.clip(values, 0, 1).astype(np.float32)
+            with self._news:
+                self.latest = Prediction(usable, time, now, self.accepted, pylsl.local_clock())
+                self._news.notify()
             self.recent.append(self.latest)
 
     def _once(self, kind: str, message: str) -> None:

@@ -36,8 +36,11 @@ from myoloop.task.perturbation import (
     fresh_perturbation,
     next_perturbation,
 )
+from myoloop.task.prompts import PromptsConfig
 from myoloop.task.reference import Playable, ReferenceConfig, joint_angles, labels, make_reference, posture
 
+PROMPTED = 20
+"""Blocks of prompted gestures until they begin again."""
 FINGER_JOINTS = tuple(j for j, part in enumerate(PART_OF_JOINT) if part > 0)
 
 
@@ -102,6 +105,13 @@ class TrackingConfig:
     """How templates go to fingers, see ReferenceConfig: "projected" asks for half-flexed fingers as well."""
     reference_seed: int = 0
     """Seed of the training references; each participant has 300 s of its own, entered anywhere."""
+    gestures: tuple[tuple[float, float, float, float, float], ...] = ()
+    """Labels of the gestures that are asked for instead of templates, thumb to little, 1 = flexed; the first is the rest
+    (task/prompts.py): for decoders that know these gestures only."""
+    hold_s: float = 3.0
+    """s for which such a gesture is held."""
+    rest_s: float = 2.0
+    """s of rest before each."""
     reward: RewardConfig = field(default_factory=RewardConfig)
     perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
 
@@ -160,12 +170,8 @@ def make_tracking(hand: Hand, config: TrackingConfig, participants: int, control
             f"look_ahead_s {config.look_ahead_s} and episode_s {config.episode_s}: expected times of at least 0 s and an "
             f"episode of at least one control step ({control_dt} s)."
         )
-    references = tuple(
-        make_reference(ReferenceConfig(kind, config.assignment, config.reference_seed, "training"), participants)
-        for kind in ("continuous", "discrete")
-    )
     return Tracking(
-        references=references,
+        references=_references(config, participants),
         kinematics=build_kinematics(hand),
         joint_range=jnp.asarray(hand.joint_range, jnp.float32),
         reach=jnp.asarray(muscle_reach(hand), jnp.float32),
@@ -173,6 +179,17 @@ def make_tracking(hand: Hand, config: TrackingConfig, participants: int, control
         participants=participants,
         control_dt=control_dt,
     )
+
+
+def _references(config: TrackingConfig, participants: int) -> tuple[Playable, ...]:
+    templates = tuple(
+        make_reference(ReferenceConfig(kind, config.assignment, config.reference_seed, "training"), participants)
+        for kind in ("continuous", "discrete")
+    )
+    if not config.gestures:
+        return templates
+    named = {str(number): labels for number, labels in enumerate(config.gestures)}
+    return (PromptsConfig(named, PROMPTED, config.hold_s, config.rest_s, config.reference_seed).make(participants),)
 
 
 def start(task: Tracking, key: Array, progress: float | Array) -> TrackingState:
@@ -204,7 +221,7 @@ def restart(task: Tracking, state: TrackingState, chosen: Array, progress: float
     time = jax.random.uniform(when, (b,), maxval=whole)
     first, later = config.discrete
     part = first + (later - first) * jnp.clip(2.0 * jnp.asarray(progress), 0.0, 1.0)
-    kind = (jax.random.uniform(which, (b,)) < part).astype(jnp.int32)
+    kind = (jax.random.uniform(which, (b,)) < part).astype(jnp.int32) % len(task.references)
     fresh = TrackingState(
         key=key,
         time=time,
