@@ -19,7 +19,7 @@ from myoloop.streams.rowlog import read_rows
 
 REPO = Path(__file__).parent.parent
 EXAMPLE = REPO / "examples" / "mne_lsl"
-GESTURES = {"rest": (0, 0, 0, 0, 0), "fist": (1, 1, 1, 1, 1), "point": (1, 0, 1, 1, 1)}
+GESTURES = {"rest": (0, 0, 0, 0, 0), "fist": (1, 1, 1, 1, 1), "thumb_up": (0, 1, 1, 1, 1)}
 OFFLINE = ("Failed to establish a new connection", "NewConnectionError", "NameResolutionError", "ProxyError",
            "Network is unreachable", "Connection refused", "ConnectTimeoutError", "Connection timed out")  # fmt: skip
 """What pip says when it cannot reach a registry, in some of the words of urllib3."""
@@ -59,7 +59,7 @@ def test_mne_lsl_calibrates_answers_and_stamps_what_it_used(python: Path, tmp_pa
         str(python), str(EXAMPLE / "decode.py"), "--participant", "peer", "--repetitions", "2", "--until", "1.5",
         "--gestures", *(f"{name}={''.join(map(str, bits))}" for name, bits in GESTURES.items()),
     ]  # fmt: skip
-    (tmp_path / "peer.yaml").write_text(yaml.safe_dump(experiment))
+    (tmp_path / "peer.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False))  # the first gesture is the rest
     command = [sys.executable, "-m", "myoloop", "run", "peer.yaml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,8 +67,8 @@ def test_mne_lsl_calibrates_answers_and_stamps_what_it_used(python: Path, tmp_pa
     log = (run / "logs" / "software.log").read_text()
     report = json.loads((run / "report.json").read_text())
 
-    assert "rest 2/2" in log and "fist 2/2" in log and "point 2/2" in log, log
-    assert log.index("point 2/2") < log.index("answering") < log.index("told to end"), log
+    assert "rest 2/2" in log and "fist 2/2" in log and "thumb_up 2/2" in log, log
+    assert log.index("thumb_up 2/2") < log.index("answering") < log.index("told to end"), log
     assert "Traceback" not in log, log
 
     assert report["decoder"]["predictions"] > 200, "it answers several times a second"

@@ -139,7 +139,6 @@ def features(emg: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Builds the graph and runs it until told to end."""
     args = arguments()
-    gestures = {name: [float(bit) for bit in bits] for name, bits in (text.split("=") for text in args.gestures)}
 
     # LSL's clock all the way, and stamps as the samples bring them: dejittering is for amplifiers that stamp at random.
     def inlet(stream: str) -> LSLInletUnit:
@@ -158,7 +157,7 @@ def main() -> None:
         "PROMPTS": Prompts(),
         "EPOCHS": Sampler(SamplerSettings(buffer_dur=args.until + 2.0, period=(args.skip, args.until))),
         "WINDOWS": Window(WindowSettings(window_dur=args.window, window_shift=args.shift, zero_pad_until="none")),
-        "DECODER": Decoder(DecoderSettings(gestures, args.repetitions, args.window)),
+        "DECODER": Decoder(DecoderSettings(dict(args.gestures), args.repetitions, args.window)),
         "PREDICTIONS": LSLOutletUnit(
             LSLOutletSettings(
                 stream_name=f"{args.participant}_prediction", stream_type="Control", assume_lsl_clock=True
@@ -185,12 +184,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--participant", default="myo", help="id: the prefix of the participant's streams")
     parser.add_argument(
-        "--gestures",
-        nargs="+",
-        default=GESTURES,
-        metavar="NAME=BITS",
-        help="prompts, each with thumb to little, 1 = flexed",
-    )
+        "--gestures", nargs="+", type=gesture, default=[gesture(text) for text in GESTURES], metavar="NAME=BITS",
+        help="prompts to learn, each with its fingers, thumb to little, 1 = flexed",
+    )  # fmt: skip
     parser.add_argument("--repetitions", type=int, default=3, help="epochs of each gesture to learn from")
     parser.add_argument(
         "--skip", type=float, default=0.8, help="s after a prompt that are not used: the hand still moves"
@@ -199,6 +195,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--window", type=float, default=0.2, help="s of EMG behind each answer")
     parser.add_argument("--shift", type=float, default=0.02, help="s between answers")
     return parser.parse_args()
+
+
+def gesture(text: str) -> tuple[str, list[float]]:
+    """`fist=11111` -> its name and five labels."""
+    name, _, bits = text.partition("=")
+    if not name or len(bits) != len(FINGERS) or not set(bits) <= {"0", "1"}:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a name, = and five of 0 or 1, such as fist=11111")
+    return name, [float(bit) for bit in bits]
 
 
 def free_port() -> int:

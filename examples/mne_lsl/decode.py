@@ -30,16 +30,18 @@ POLL_S = 0.001  # between two looks at the buffer
 def main() -> None:
     """Connects, calibrates, answers until it is told to end."""
     args = arguments()
-    gestures = dict(text.split("=") for text in args.gestures)
-    labels = np.array([[float(bit) for bit in bits] for bits in gestures.values()])
+    gestures = dict(args.gestures)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        stream = StreamLSL(bufsize=args.until + 1.0, name=f"{args.participant}_emg", stype="EMG")
-        stream.connect(acquisition_delay=args.acquisition_delay, timeout=WAIT_S)
+        emg = find(f"{args.participant}_emg")
+        stream = StreamLSL(bufsize=args.until + 1.0, name=emg.name, stype="EMG", source_id=emg.source_id)
+        stream.connect(acquisition_delay=args.acquisition_delay, timeout=10.0)
         stream.filter(20.0, 450.0, iir_params={"order": 4, "ftype": "butter", "output": "sos"})
-        outlet = predictions(args.participant)  # there from the start: the participant waits for it
-        classifier = calibrate(stream, events(args.participant), list(gestures), args)
-        answer(stream, outlet, classifier, labels, args.window)
+        prompts = StreamInlet(find(f"{args.participant}_events"))  # the plain inlet: StreamLSL refuses text
+        prompts.open_stream(timeout=10)
+        outlet = predictions(args.participant)  # there before it answers: the participant waits for it
+        classifier = calibrate(stream, prompts, list(gestures), args)
+        answer(stream, outlet, classifier, np.array(list(gestures.values())), args.window)
     except KeyboardInterrupt:
         print("told to end", flush=True)
 
@@ -49,12 +51,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--participant", default="myo", help="id: the prefix of the participant's streams")
     parser.add_argument(
-        "--gestures",
-        nargs="+",
-        default=GESTURES,
-        metavar="NAME=BITS",
-        help="prompts, each with thumb to little, 1 = flexed",
-    )
+        "--gestures", nargs="+", type=gesture, default=[gesture(text) for text in GESTURES], metavar="NAME=BITS",
+        help="prompts to learn, each with its fingers, thumb to little, 1 = flexed",
+    )  # fmt: skip
     parser.add_argument("--repetitions", type=int, default=3, help="epochs of each gesture to learn from")
     parser.add_argument(
         "--skip", type=float, default=0.8, help="s after a prompt that are not used: the hand still moves"
@@ -65,14 +64,21 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def events(participant: str) -> StreamInlet:
-    """The prompts. StreamLSL refuses text, so this is the plain inlet."""
-    found = resolve_streams(WAIT_S, name=f"{participant}_events", minimum=1)
-    if not found:
-        raise SystemExit(f"no stream '{participant}_events' within {WAIT_S:g} s")
-    inlet = StreamInlet(found[0])
-    inlet.open_stream(timeout=10)
-    return inlet
+def gesture(text: str) -> tuple[str, list[float]]:
+    """`fist=11111` -> its name and five labels."""
+    name, _, bits = text.partition("=")
+    if not name or len(bits) != len(FINGERS) or not set(bits) <= {"0", "1"}:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a name, = and five of 0 or 1, such as fist=11111")
+    return name, [float(bit) for bit in bits]
+
+
+def find(name: str) -> StreamInfo:
+    """The stream of this name. One second at a time: no signal is heard while liblsl looks around."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        if found := resolve_streams(1.0, name=name):
+            return found[0]
+    raise SystemExit(f"no stream '{name}' within {WAIT_S:g} s")
 
 
 def predictions(participant: str) -> StreamOutlet:
