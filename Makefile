@@ -21,7 +21,8 @@ help:
 	@echo "make run    run an experiment  [EXPERIMENT=experiments/closed_loop.yaml] [DURATION=seconds]"
 	@echo "make test   style, types and tests  [PYTEST='-k name']"
 	@echo "make gpu    add CUDA JAX and Warp  [CUDA=cuda12 or cuda13]"
-	@echo "make peers  others' software in the loop: its environments, a short session each, one table  [PEER_PYTHON=python3.11 PEER_SECONDS=60]"
+	@echo "make peers  others' software in the loop: environments of examples/, a session each, a table"
+	@echo "            [PEER_PYTHON=python3.11] [PEER_SECONDS=60]"
 	@echo "make clean  remove .venv and everything built; runs/ stays"
 	@echo "All:        [PYTHON=python3.12] chooses the Python that .venv is made from"
 

@@ -95,12 +95,14 @@ def session(way: Way, config: Config) -> dict[str, Any]:
         "median_ms": latency["median"],
         "p95_ms": latency["p95"],
         "p99_ms": latency["p99"],
+        "answer_ms": (report["decoder"]["pace"] or {}).get("answer_ms"),
         "latency_is": "lower bound" if "/UDP" in way.name else "age of the newest EMG sample used",
         "samples_lost": lost(report),
         "samples_sent": report["emg"]["samples_sent"],
         "predictions": report["decoder"]["predictions"],
         "refused": report["decoder"]["refused"],
         "seconds": seconds,
+        "messages": report["messages"],
         "load_average": round(os.getloadavg()[0], 1),
     }
 

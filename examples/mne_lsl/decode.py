@@ -60,7 +60,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--until", type=float, default=1.9, help="s after a prompt at which its epoch ends")
     parser.add_argument("--window", type=float, default=0.2, help="s of EMG behind each answer")
-    parser.add_argument("--acquisition-delay", type=float, default=0.02, help="s between mne-lsl's looks at the inlet")
+    parser.add_argument("--acquisition-delay", type=float, default=0.005, help="s between mne-lsl's looks at the inlet")
     return parser.parse_args()
 
 
