@@ -10,8 +10,8 @@ from pathlib import Path
 
 SESSION = uuid.uuid4().hex[:12]
 
-# LSL's usual 32 ports serve about 32 streams of one machine: beyond that, streams open and are not found. So a range of its own,
-# below those that Linux gives out by itself (32768 and up).
+# LSL's usual 32 ports serve about 32 streams of one machine: beyond that, streams open and are not found. So a range of
+# its own, below those that Linux gives out by itself (32768 and up).
 BASE_PORT = 17000 + 64 * (int(SESSION, 16) % 240)
 
 LSL_CONFIG = f"""[multicast]

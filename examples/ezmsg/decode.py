@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import socket
 from collections.abc import AsyncGenerator
 
 import ezmsg.core as ez
@@ -175,8 +174,7 @@ def main() -> None:
         (units["DECODER"].OUTPUT_PREDICTION, units["PREDICTIONS"].INPUT_SIGNAL),
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A graph server of its own: two programs that share the usual one share their units' names, too, and mix their data.
-    ez.run(units, connections=connections, graph_address=("127.0.0.1", free_port()), auto_start=True)
+    ez.run(units, connections=connections)
 
 
 def arguments() -> argparse.Namespace:
@@ -203,13 +201,6 @@ def gesture(text: str) -> tuple[str, list[float]]:
     if not name or len(bits) != len(FINGERS) or not set(bits) <= {"0", "1"}:
         raise argparse.ArgumentTypeError(f"'{text}': expected a name, = and five of 0 or 1, such as fist=11111")
     return name, [float(bit) for bit in bits]
-
-
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 if __name__ == "__main__":
