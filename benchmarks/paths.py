@@ -86,7 +86,7 @@ def session(way: Way, config: Config) -> dict[str, Any]:
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     told, latency = report["task"]["gestures"], report["loop"]["feedback_latency_ms"]
     if told is None or latency is None:
-        return {**row, "left_out": f"no prediction in {seconds:g} s: see {run / 'logs'}"}
+        return {**row, "left_out": f"no prediction in {seconds:g} s: {last_words(run / 'logs')}"}
     return {
         **row,
         "version": version(way),
@@ -105,6 +105,16 @@ def session(way: Way, config: Config) -> dict[str, Any]:
         "messages": report["messages"],
         "load_average": round(os.getloadavg()[0], 1),
     }
+
+
+def last_words(logs: Path) -> str:
+    """What the parts of a session that could not run said last, or where to look."""
+    lines = [
+        log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        for log in sorted(logs.glob("*.log"))
+    ]
+    said = [words[0] for words in lines if words and words[0].startswith("myoloop: ")]
+    return " ".join(said) or f"see {logs}"
 
 
 def lost(report: dict[str, Any]) -> int | None:
