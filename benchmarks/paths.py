@@ -44,7 +44,7 @@ class Config:
     runs: Path = Path("runs/paths")
     """folder for the run folders"""
     out: Path | None = None
-    """JSON file for the result"""
+    """JSON file for the result; with --only, what it says of the other paths is kept"""
 
 
 class Way(NamedTuple):
@@ -137,6 +137,12 @@ def version(way: Way) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The new rows, and the old ones of paths that were not measured again, in the order of WAYS."""
+    by_path = {row["path"]: row for row in [*old, *new]}
+    return [by_path[way.name] for way in WAYS if way.name in by_path]
+
+
 def show(rows: list[dict[str, Any]], console: Console) -> None:
     """The one table."""
     table = Table(
@@ -182,6 +188,8 @@ def main(config: Config) -> None:
         "load_average": [round(x, 1) for x in os.getloadavg()], "cores": os.cpu_count(),
     }  # fmt: skip
     if config.out:
+        if config.only and config.out.exists():
+            result["rows"] = merged(json.loads(config.out.read_text(encoding="utf-8"))["rows"], rows)
         config.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
 

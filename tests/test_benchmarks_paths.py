@@ -29,11 +29,13 @@ def test_path_without_its_environment_is_left_out_and_says_what_makes_it(tmp_pat
 
 
 def test_path_is_measured_as_its_report_says(tmp_path: Path) -> None:
-    out = tmp_path / "paths.json"
+    out, other = tmp_path / "paths.json", {"path": "LSL/ezmsg", "left_out": "measured before"}
+    out.write_text(json.dumps({"rows": [other, {"path": "LSL/ONNX", "left_out": "to be replaced"}]}))
     result, said = paths(
         REPO, "--only", "LSL/ONNX", "--seconds", "6", "--runs", str(tmp_path / "runs"), "--out", str(out)
     )
-    (row,) = result["rows"]
+    row, kept = result["rows"]
+    assert kept == other, "what is known of paths that were not measured again stays"
     assert "left_out" not in row, row
     report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
     assert json.loads(out.read_text()) == result
