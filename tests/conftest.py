@@ -17,6 +17,7 @@ KnownPeers = {{127.0.0.1}}
 SessionID = myoloop-test-{SESSION}
 [ports]
 IPv6 = disable
+PortRange = 256
 [log]
 level = -2
 """
