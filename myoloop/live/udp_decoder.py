@@ -11,9 +11,11 @@ import numpy as np
 import pylsl
 
 from myoloop.body.names import FINGERS
+from myoloop.devices.answer_times import AnswerTimes
 from myoloop.devices.datagrams import Gestures, Refusal, read_datagram
 from myoloop.devices.network import is_loopback
 from myoloop.devices.udp import UdpInbox
+from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
 from myoloop.live.board import Board, log, make_run_dir
@@ -33,6 +35,7 @@ class LiveUdpDecoder(Threaded):
 
     A prediction's stamp is the time of the newest EMG sample that had gone out when the software answered: it cannot have
     used a newer one. "When it answered" is the time in the datagram if there is a usable one, else the datagram's arrival.
+    Where the samples from answer to answer are known (`udp.increment`), answers are counted besides: see AnswerTimes.
     """
 
     def __init__(self, experiment: Experiment, run_dir: str | Path | None = None):
@@ -68,6 +71,9 @@ class LiveUdpDecoder(Threaded):
         )
         self._refused: Counter[str] = Counter()
         self._sent = self._declined = self._timed = 0
+        rate_hz = armband_from(experiment.participant.armband).rate_hz
+        self._times = AnswerTimes(udp.increment / rate_hz)
+        self._flooded = 0
         self._newest: deque[tuple[float, float]] = deque(maxlen=150)  # (when it was here, its stamp) of the last chunks
         super().__init__(datagrams=self._receive, newest=self._watch)
         self.error: BaseException | None = None
@@ -116,7 +122,11 @@ class LiveUdpDecoder(Threaded):
 
     def _take(self, data: bytes, arrived: float) -> None:
         assert self._outlet is not None
+        missed, self._flooded = self._inbox.flooded - self._flooded, self._inbox.flooded
         for said in read_datagram(data, self._gestures):
+            unix_time = None if isinstance(said, Refusal) else said.unix_time
+            stamp = self._times.answer(arrived, self._newest_at(unix_time, arrived), missed)
+            missed = 0
             if isinstance(said, Refusal):
                 self._refused[said.kind] += 1
                 if self._refused[said.kind] == 1:
@@ -124,11 +134,11 @@ class LiveUdpDecoder(Threaded):
             elif said.fingers is None:
                 self._declined += 1
             else:
-                self._outlet.push_chunk(said.fingers[None], self._stamp(said.unix_time, arrived))
+                self._outlet.push_chunk(said.fingers[None], stamp)
                 self._sent += 1
 
-    def _stamp(self, unix_time: float | None, arrived: float) -> float:
-        """The stamp of a prediction, `local_clock`."""
+    def _newest_at(self, unix_time: float | None, arrived: float) -> float:
+        """The stamp of the newest EMG that was out when the software answered; that time itself if there was none lately."""
         answered = arrived
         if unix_time is not None:
             age = time.time() - unix_time
@@ -145,6 +155,8 @@ class LiveUdpDecoder(Threaded):
             while not self._stop.is_set():
                 block = follower.read(timeout=0.2)
                 if block is not None:
-                    self._newest.append((pylsl.local_clock(), float(np.max(block.stamps))))
+                    here = pylsl.local_clock()
+                    self._times.emg(here)
+                    self._newest.append((here, float(np.max(block.stamps))))
         finally:
             follower.close()
