@@ -9,7 +9,7 @@ from myoloop.devices.answer_times import AnswerTimes
 
 
 def run(times: AnswerTimes, steps: int, lag: int, rate: float = 1.0) -> list[float]:
-    """Chunks of 20 ms go out, `rate` x real time; software answers every 50 ms of EMG, `lag` chunks late. Stamps less the true ones."""
+    """Stamps less the true ones: chunks of 20 ms go out, `rate` x real time; answers every 50 ms of EMG, `lag` chunks late."""
     apart, answered = [], 0
     for step in range(1, steps + 1):
         now, newest = 0.02 * step / rate, 1000.0 + 0.02 * step
