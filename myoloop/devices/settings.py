@@ -58,13 +58,6 @@ class UdpSettings(Settings):
         default_factory=dict,
         description="the decoder's classes in its order (class 0 first): name and 5 finger labels, thumb to little, 1 = flexed",
     )
-    increment: int = Field(
-        0,
-        ge=0,
-        le=100_000,
-        description="samples from one answer to the next, if the software answers regularly: tells how old the EMG behind an "
-        "answer is although the answer does not say; 0: not known",
-    )
     regression_range: tuple[float, float] = Field(
         (-1.0, 1.0), description="regression of five values: what stands for extended and for flexed"
     )
