@@ -23,6 +23,7 @@ SessionID = myoloop-test-{SESSION}
 BasePort = {BASE_PORT}
 PortRange = 64
 IPv6 = disable
+PortRange = 256
 [log]
 level = -2
 """

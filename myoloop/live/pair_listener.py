@@ -30,7 +30,7 @@ class PairListener:
         self._answers: list[Prediction] = []
         self._newest = 0.0
         self._rate_hz = 0.0
-        self._inbox = PredictionInbox(participant, log.warning, self._now)
+        self._inbox = PredictionInbox(participant, log.debug, self._now)
         self._thread = threading.Thread(target=self._run, name="pairs", daemon=True)
         self._thread.start()
 
@@ -57,7 +57,9 @@ class PairListener:
 
     def _drain(self) -> None:
         while self._inbox.recent:
-            self._answers.append(self._inbox.recent.popleft())
+            answer = self._inbox.recent.popleft()
+            if self._newest:  # answers to EMG that did not get here cannot be paired
+                self._answers.append(answer)
 
     def _run(self) -> None:
         follower = StreamFollower(f"name='{self._name}'", buffer_s=60.0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pylsl
 
+# Port range: liblsl's own, 32, is four participants' streams; those beyond it are not found by others.
 # Log level -3: liblsl's own complaints about streams that end are said by myoloop, in its own words.
 LOOPBACK = """
 [multicast]
@@ -15,6 +16,7 @@ ResolveScope = machine
 KnownPeers = {127.0.0.1}
 [ports]
 IPv6 = disable
+PortRange = 256
 [log]
 level = -3
 """
