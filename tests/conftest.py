@@ -10,9 +10,10 @@ from pathlib import Path
 
 SESSION = uuid.uuid4().hex[:12]
 
-# LSL's usual 32 ports serve about 32 streams of one machine: beyond that, streams open and are not found. So a range of
-# its own, below those that Linux gives out by itself (32768 and up).
-BASE_PORT = 17000 + 64 * (int(SESSION, 16) % 240)
+# Ports are shared by all LSL sessions of a machine, and who finds none left in the range opens streams that are not found. So
+# a range of its own, below the ports that Linux gives out by itself (32768 and up).
+PORT_RANGE = 256
+BASE_PORT = 17000 + PORT_RANGE * (int(SESSION, 16) % 60)
 
 LSL_CONFIG = f"""[multicast]
 ResolveScope = machine
@@ -21,9 +22,8 @@ KnownPeers = {{127.0.0.1}}
 SessionID = myoloop-test-{SESSION}
 [ports]
 BasePort = {BASE_PORT}
-PortRange = 64
+PortRange = {PORT_RANGE}
 IPv6 = disable
-PortRange = 256
 [log]
 level = -2
 """
