@@ -144,7 +144,8 @@ class Decision(NamedTuple):
     emg_uv: Array
     """(B,) RMS of the step's EMG over all channels, microvolts; 0 without EMG."""
     odds: Array
-    """(B, 5) log-odds that the decoder answers to the step's EMG, heard at its end or `Loop.delay` steps later; 0 without one."""
+    """(B, 5) log-odds that the decoder answers to the step's EMG, heard at its end or `Loop.delay` steps later; 0 without
+    decoder."""
     labels: Array
     """(B, 5) what is asked for when that is heard, see `wished`."""
 
