@@ -1,5 +1,6 @@
 """Use of a decoder, many participants side by side: what is counted, and that the answers reach who is told of them."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from myoloop.decoder.weights import DecoderWeights, save_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.closed_loop import UseConfig, use
+from myoloop.learn.delay import late, per_participant, quartiles_to_reach
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.learned import LearnedPolicy, save_policy
@@ -24,6 +26,7 @@ from myoloop.policy.networks import NetworkConfig, make_policy
 from myoloop.policy.normaliser import init_normaliser
 from myoloop.policy.observation import observation_layout
 from myoloop.task.reference import ReferenceConfig, held_out_seed
+from myoloop.task.trials import TrialRules
 
 REPO = Path(__file__).resolve().parents[1]
 BAND = armband("myo8")
@@ -91,6 +94,40 @@ def test_sudden_gestures_are_held_and_judged_with_their_time_limit(files):
     assert found.trials["limit_s"] == 1.0 and found.trials["dwell_s"] == 0.5 and found.trials["count"] == 2
     again = use(who, weights, config)
     assert np.array_equal(found.labels, again.labels), "the same gestures for every policy"
+
+
+def test_delayed_answers_are_those_of_so_many_steps_before(files):
+    folder, weights = files
+    who = ParticipantConfig(armband=BAND, policy=str(folder / "policy.safetensors"))
+    blind = UseConfig(participants=2, seconds=2.0, told=False)
+    now, later = (use(who, weights, dataclasses.replace(blind, delay_s=delay)) for delay in (0.0, 0.12))
+    np.testing.assert_array_equal(later.odds[6:], now.odds[:-6])
+    np.testing.assert_array_equal(later.labels, now.labels)
+    assert later.scores.accuracy == pytest.approx(((later.odds > 0) == (now.labels > 0.5)).mean())
+    told = use(who, weights, dataclasses.replace(blind, told=True, delay_s=0.12))
+    assert np.any(told.excitation != use(who, weights, CONFIG).excitation), "they perceive the late ones"
+    with pytest.raises(MyoloopError, match="whole number of control steps"):
+        use(who, weights, dataclasses.replace(blind, delay_s=0.13))
+
+
+def test_lateness_is_found_in_the_answers_and_not_in_their_errors():
+    """Labels change at random; answers are those of some steps before, some of them wrong."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(rng.integers(0, 2, (200, 3, 5)), 10, axis=0).astype(float)
+    flips = 1.0 - 2.0 * (rng.random(labels.shape) < 0.2)
+    for steps in (0, 7, -4):
+        odds = np.roll(2.0 * labels - 1.0, steps, axis=0) * flips
+        assert late(odds, labels, 0.02) == pytest.approx(0.02 * steps)
+    assert per_participant(2.0 * labels - 1.0, labels).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_quartiles_of_reaching_are_those_of_the_trials():
+    """Gestures of 50 steps, answered 5, 10, 15 and so on steps late."""
+    labels = np.repeat([[0], [1], [0], [1], [0], [1], [0]], 50, axis=0)[:, None] * np.ones(5)
+    odds = np.concatenate([np.roll(labels, 5 * k, axis=0)[50 * k : 50 * (k + 1)] for k in range(7)]) * 2 - 1
+    found = quartiles_to_reach(odds, labels, 0.02, TrialRules(0.2, 1.0))
+    assert found == np.round(np.percentile([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [25, 50, 75]), 3).tolist()
+    assert quartiles_to_reach(-odds, labels, 0.02, TrialRules(0.2, 1.0)) != found
 
 
 @pytest.mark.parametrize(
@@ -172,3 +209,31 @@ def test_the_programs_measure_and_draw(files, tmp_path):
     assert arm["steps"] == 32 and arm["accuracy"] == used["after"]["closed"]["accuracy"]
     assert arm["seeds"] == [0, 1] and arm["accuracy_ci"] == 0.0  # the same policy twice
     assert (tmp_path / "adaptation.png").stat().st_size > 10_000
+
+
+def test_the_program_of_delays_trains_measures_and_goes_on(files, tmp_path):
+    folder, _ = files
+    command = [sys.executable, "training/delays.py", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]
+    command += ["--delays-ms", "0", "60", "--shipped", str(folder / "policy.safetensors"), "--armband", BAND.name]
+    command += ["--decoder", str(folder / "decoder.safetensors"), "--policy", "", "--network.hidden", "16"]
+    command += ["--steps", "32", "--environments", "2", "--unroll", "8", "--internal-model.forward.updates", "2"]
+    command += ["--internal-model.objective.updates", "2", "--test.participants", "2", "--test.seconds", "3"]
+    command += ["--sudden-s", "1", "--sudden-dwell-s", "0.1"]
+
+    def run(*more):
+        return subprocess.run([*command, *more], cwd=REPO, capture_output=True, text=True, timeout=280)
+
+    refused = run("--no-train")
+    assert refused.returncode == 1 and "--delay-s 0.06 --seed 0 --steps 32" in refused.stderr
+    done = run()
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads((tmp_path / "out" / "delay.json").read_text())
+    assert [row["delay_ms"] for row in told["shipped"]] == [0, 60]
+    none, this = found["adapted without delay"], found["adapted at this delay"]
+    assert none[0] == this[0] and none[1] != this[1], "at no delay it is the same participant"
+    assert (tmp_path / "out" / "delay.png").stat().st_size > 20_000
+    assert json.loads((tmp_path / "delay_60" / "config.json").read_text())["delay_s"] == 0.06
+    again = run("--no-train")
+    assert again.returncode == 0 and json.loads(again.stdout.splitlines()[-1]) == told
+    assert "other settings of seed" in run("--seed", "1").stderr
