@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.closed_loop import UseConfig, use
 from myoloop.learn.delay import late, per_participant, quartiles_to_reach
+from myoloop.learn.phase2 import Phase2Config
+from myoloop.learn.trainer import Row, Trainer
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.learned import LearnedPolicy, save_policy
@@ -211,29 +214,39 @@ def test_the_programs_measure_and_draw(files, tmp_path):
     assert (tmp_path / "adaptation.png").stat().st_size > 10_000
 
 
-def test_the_program_of_delays_trains_measures_and_goes_on(files, tmp_path):
+def test_the_program_of_delays_lets_adapt_what_is_missing_and_measures_once(files, tmp_path):
+    """How a run learns is tested elsewhere: here it ends as it begins, but for a policy of its own."""
     folder, _ = files
-    command = [sys.executable, "training/delays.py", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]
-    command += ["--delays-ms", "0", "60", "--shipped", str(folder / "policy.safetensors"), "--armband", BAND.name]
-    command += ["--decoder", str(folder / "decoder.safetensors"), "--policy", "", "--network.hidden", "16"]
-    command += ["--steps", "32", "--environments", "2", "--unroll", "8", "--internal-model.forward.updates", "2"]
-    command += ["--internal-model.objective.updates", "2", "--test.participants", "2", "--test.seconds", "3"]
-    command += ["--sudden-s", "1", "--sudden-dwell-s", "0.1"]
+    program = runpy.run_path(str(REPO / "training" / "delays.py"))
+    adapted = []
 
-    def run(*more):
-        return subprocess.run([*command, *more], cwd=REPO, capture_output=True, text=True, timeout=280)
+    def at_once(config, run, resume, save_every_s, title):
+        adapted.append(config.delay_s)
+        trainer = Trainer(config)
+        trainer.steps, trainer.rows = config.steps, [Row(config.steps, *[0.0] * (len(Row._fields) - 1))]
+        own = jax.tree.map(lambda x: x * (1.0 + config.delay_s), trainer.learned.params["policy"])
+        trainer.learned = trainer.learned._replace(params={**trainer.learned.params, "policy": own})
+        trainer.save(run)
 
-    refused = run("--no-train")
-    assert refused.returncode == 1 and "--delay-s 0.06 --seed 0 --steps 32" in refused.stderr
-    done = run()
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    program["main"].__globals__["carry_out"] = at_once
+    config = Phase2Config(
+        steps=32, environments=2, unroll=8, policy="", decoder=str(folder / "decoder.safetensors"), armband=BAND.name,
+        network=NetworkConfig((16,)),
+    )  # fmt: skip
+    run = program["DelaysRun"](
+        delays_ms=(0, 60), adapted_ms=(0, 60), runs=tmp_path, shipped="", sudden_s=1.0, sudden_dwell_s=0.1,
+        out=tmp_path / "out", test=UseConfig(participants=2, seconds=3.0), config=config,
+    )  # fmt: skip
+    with pytest.raises(MyoloopError, match=r"delay_60 --delay-s 0\.06 --seed 0 --steps 32"):
+        program["main"](dataclasses.replace(run, train=False))
+    told = program["main"](run)
+    assert adapted == [0.0, 0.06]
     found = json.loads((tmp_path / "out" / "delay.json").read_text())
-    assert [row["delay_ms"] for row in told["shipped"]] == [0, 60]
     none, this = found["adapted without delay"], found["adapted at this delay"]
-    assert none[0] == this[0] and none[1] != this[1], "at no delay it is the same participant"
+    assert [row["delay_ms"] for row in none] == [0, 60] and none[0] == this[0], "at no delay it is the same participant"
+    assert none[1]["effort"] != this[1]["effort"]
     assert (tmp_path / "out" / "delay.png").stat().st_size > 20_000
-    assert json.loads((tmp_path / "delay_60" / "config.json").read_text())["delay_s"] == 0.06
-    again = run("--no-train")
-    assert again.returncode == 0 and json.loads(again.stdout.splitlines()[-1]) == told
-    assert "other settings of seed" in run("--seed", "1").stderr
+    (tmp_path / "out" / "delay.json").unlink()
+    assert program["main"](dataclasses.replace(run, train=False)) == told, "what was measured is kept"
+    with pytest.raises(MyoloopError, match="other settings of seed"):
+        program["main"](dataclasses.replace(run, config=dataclasses.replace(config, seed=1)))

@@ -46,7 +46,9 @@ class DelaysRun:
     """What is compared."""
 
     delays_ms: tuple[int, ...] = (0, 60, 120, 180, 240, 300)
-    """Delays, ms, whole control steps; the first is the one at which the participant was adapted who is tried at all."""
+    """Delays, ms, whole control steps, at which those adapted without delay are tried."""
+    adapted_ms: tuple[int, ...] = (0, 120, 240, 300)
+    """Delays at which a participant adapts, and is tried; the first of them is tried at all the others, too."""
     runs: Path = Path("runs")
     """Where the runs delay_<ms> are, or will be."""
     shipped: str = "models/policy_phase2/policy.safetensors"
@@ -67,24 +69,25 @@ class DelaysRun:
 
 def main(run: DelaysRun) -> dict[str, Any]:
     """Trains, measures, draws; returns what the last line says."""
-    if len(run.delays_ms) < 2 or len(set(run.delays_ms)) < len(run.delays_ms):
-        raise MyoloopError(f"--delays-ms {run.delays_ms}: expected two or more, all different.")
-    folders = {ms: run.runs / f"delay_{ms}" for ms in run.delays_ms}
+    for name, listed in (("delays", run.delays_ms), ("adapted", run.adapted_ms)):
+        if len(listed) < 2 or len(set(listed)) < len(listed):
+            raise MyoloopError(f"--{name}-ms {listed}: expected two or more, all different.")
+    folders = {ms: run.runs / f"delay_{ms}" for ms in run.adapted_ms}
     _train(run, folders)
     policies = {ms: str(folder / "policy.safetensors") for ms, folder in folders.items()}
-    first = run.delays_ms[0]
+    first = run.adapted_ms[0]
     lines = {AT_NONE: dict.fromkeys(run.delays_ms, policies[first]), AT_THIS: policies}
     if run.shipped:
         lines[SHIPPED] = dict.fromkeys(run.delays_ms, str(find_file(run.shipped, kind="policy")))
     found: dict[str, Any] = {name: [] for name in lines}
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=2 * run.test.seconds * len(lines) * len(run.delays_ms))
+        task = bar.add_task("", total=2 * run.test.seconds * sum(map(len, lines.values())))
         for name, policy_at in lines.items():
-            for ms in run.delays_ms:
+            for ms, policy in policy_at.items():
                 bar.update(task, description=f"{name}, {ms} ms")
                 before = bar.tasks[0].completed
-                figures = _tried(run, policy_at[ms], ms, lambda s: bar.advance(task, s))
+                figures = _tried(run, policy, ms, lambda s: bar.advance(task, s))
                 bar.update(task, completed=before + 2 * run.test.seconds)
                 found[name].append({"delay_ms": ms, **figures})
     found["slopes"] = {name: slope(found[name]) for name in lines}
