@@ -51,8 +51,9 @@ class DelaysRun:
     """Delays at which a participant adapts, and is tried; the first of them is tried at all the others, too."""
     runs: Path = Path("runs")
     """Where the runs delay_<ms> are, or will be."""
-    shipped: str = "models/policy_phase2/policy.safetensors"
-    """Another policy to try at every delay; empty: none."""
+    shipped: str = ""
+    """Another policy to try at every delay, as models/policy_phase2/policy.safetensors, which learned five times as long;
+    empty: none."""
     train: bool = True
     """Train what is missing; else say by which commands."""
     sudden_s: float = 3.0

@@ -41,41 +41,38 @@ def slope(rows: Rows) -> dict[str, float | None]:
 
 def draw(found: dict[str, Any]) -> bytes:
     """PNG of the page, from what training/delays.py found (or its JSON file read back)."""
-    figure = Figure(figsize=(14, 5.4), layout="constrained")
-    axes = figure.subplots(1, 3)
-    about = found["about"]
-    for axis in axes:
+    figure = Figure(figsize=(11, 8.6), layout="constrained")
+    axes, about = figure.subplots(2, 2, sharex=True), found["about"]
+    test, lines = about["test"], [name for name in LOOKS if name in found]
+    for axis in axes.flat:
         band = axis.axvspan(*OPTIMUM_MS, color="#548235", alpha=0.18, lw=0)
-        axis.set_xlabel("injected feedback delay (ms)")
         axis.grid(alpha=0.3)
-    for name, (colour, mark, line) in LOOKS.items():
-        if name in found:
-            _line(axes, found[name], name, colour, mark, line)
-    axes[0].set_ylabel("right answers (%)")
-    axes[0].set_title("Reference, known 0.25 s ahead", loc="left", fontsize=10)
-    axes[1].set_ylabel(f"gestures reached in {about['sudden_s']:g} s, held {about['sudden_dwell_s']:g} s (%)")
-    axes[1].set_ylim(bottom=0)
-    axes[1].set_title("Sudden gestures: reached", loc="left", fontsize=10)
-    axes[2].set_ylabel("time to reach, median and quartiles (s)")
-    axes[2].set_ylim(bottom=0)
-    axes[2].set_title("Sudden gestures: time of those reached", loc="left", fontsize=10)
-    handles, names = axes[0].get_legend_handles_labels()
-    named = {AT_NONE: f"adapted at {about['adapted_at_ms']} ms", SHIPPED: "shipped (adapted at 0 ms, 1 M steps)"}
-    published = (
-        f"optimum of users of prostheses, {OPTIMUM_MS[0]}-{OPTIMUM_MS[1]} ms, then linear loss to {LINEAR_TO_MS} ms"
-    )
-    axes[0].legend(
-        [*handles, band],
-        [*(named.get(n, n) for n in names), published + "\n(Farrell & Weir 2007)"],
-        loc="lower left",
-        fontsize=7.5,
-    )
-    test = about["test"]
+    handles = [_line(axes, found[name], name) for name in lines]
+    asked = f"{about['sudden_s']:g} s, held {about['sudden_dwell_s']:g} s"
+    for axis, title, label in (
+        (axes[0, 0], "Flowing reference, known 0.25 s ahead: answers", "right answers (%)"),
+        (axes[0, 1], "Flowing reference: gestures", f"gestures reached (%), held {test['dwell_s']:g} s"),
+        (axes[1, 0], "Sudden gestures", f"gestures reached (%), asked for {asked}"),
+        (axes[1, 1], "Sudden gestures: time of those reached", "time to reach (s), median and quartiles"),
+    ):
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.set_ylabel(label)
+    for axis in axes.flat[1:]:
+        axis.set_ylim(bottom=0)
+    for axis in axes[1]:
+        axis.set_xlabel("injected feedback delay (ms)")
+    named = {AT_NONE: f"adapted at {about['adapted_at_ms']} ms", SHIPPED: about["shipped"]}
+    optimum, linear = f"{OPTIMUM_MS[0]}-{OPTIMUM_MS[1]} ms", f"up to {LINEAR_TO_MS} ms (Farrell & Weir 2007)"
+    published = f"below it users of prostheses do best ({optimum}), beyond they lose linearly {linear}"
+    figure.legend(
+        [*handles, band], [*(named.get(name, name) for name in lines), published],
+        loc="outside lower center", ncols=len(lines) + 1, fontsize=8.5, frameon=False,
+    )  # fmt: skip
     figure.suptitle(
-        "Feedback that comes late: participants adapted without delay, and at each delay, tried at every delay.\n"
-        f"Adapted: {about['learner']}, {about['steps'] / 1e6:g} M steps each, seed {about['seed']}. Tried: no exploration, "
-        f"{test['participants']} held-out references of {test['seconds']:g} s. Bars: left, 95 % interval over references; "
-        f"middle, of a proportion (Wilson).\nDecoder frozen, 20 ms control steps; {about['device']}.",
+        "Feedback that comes late: a participant adapted without delay, and one adapted at each delay.\n"
+        f"Adapted: {about['learner']}, {about['steps'] / 1e6:g} M steps each, seed {about['seed']}, decoder frozen. Tried: no "
+        f"exploration, {test['participants']} held-out references of {test['seconds']:g} s;\n{about['device']}. Bars: answers, "
+        "95 % interval over references; gestures reached, 95 % interval of a proportion (Wilson).",
         fontsize=9,
     )  # fmt: skip
     image = io.BytesIO()
@@ -83,25 +80,21 @@ def draw(found: dict[str, Any]) -> bytes:
     return image.getvalue()
 
 
-def _line(axes: np.ndarray, rows: Rows, name: str, colour: str, mark: str, line: str) -> None:
-    delay = np.array([row["delay_ms"] for row in rows], float) + 2.0 * (list(LOOKS).index(name) - 1)
-    style: dict[str, Any] = {
-        "color": colour,
-        "marker": mark,
-        "linestyle": line,
-        "markersize": 5,
-        "capsize": 3,
-        "label": name,
-    }
+def _line(axes: np.ndarray, rows: Rows, name: str) -> Any:
+    """One participant's, or kind of participant's, points in all panels; returns the legend's handle."""
+    colour, mark, line = LOOKS[name]
+    aside = 2.0 * (list(LOOKS).index(name) - 1)  # ms, so that bars do not hide each other
+    delay = aside + np.array([row["delay_ms"] for row in rows], float)
+    style: dict[str, Any] = {"color": colour, "marker": mark, "linestyle": line, "markersize": 5, "capsize": 3}
     accuracy, half = (100 * np.array([row[key] for row in rows]) for key in ("accuracy", "accuracy_ci"))
-    axes[0].errorbar(delay, accuracy, half, **style)
-    reached = [row for row in rows if row["sudden_reached"] is not None]
-    if reached:
-        _with_bars(axes[1], delay, rows, [_proportion(row["sudden_trials"]) for row in rows], style)
-    _with_bars(axes[2], delay, rows, [row["sudden_quartiles_s"] for row in rows], style)
+    handle = axes[0, 0].errorbar(delay, accuracy, half, **style)
+    _with_bars(axes[0, 1], delay, [_proportion(row["trials"]) for row in rows], style)
+    _with_bars(axes[1, 0], delay, [_proportion(row["sudden_trials"]) for row in rows], style)
+    _with_bars(axes[1, 1], delay, [row["sudden_quartiles_s"] for row in rows], style)
+    return handle
 
 
-def _with_bars(axis: Axes, delay: np.ndarray, rows: Rows, values: list[Any], style: dict[str, Any]) -> None:
+def _with_bars(axis: Axes, delay: np.ndarray, values: list[Any], style: dict[str, Any]) -> None:
     """Points with bars from low to high; those without a value are left out."""
     known = np.array([value is not None for value in values])
     if known.any():
