@@ -180,7 +180,7 @@ def test_adapter_publishes_stamped_by_the_newest_emg_that_had_gone_out(tmp_path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a client has not read")
-def test_emg_that_the_software_has_not_read_makes_its_answers_older() -> None:
+def test_in_lockstep_emg_that_the_software_has_not_read_makes_its_answers_older() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as amplifier,
         socket.create_connection(amplifier.getsockname()) as client,
@@ -189,6 +189,7 @@ def test_emg_that_the_software_has_not_read_makes_its_answers_older() -> None:
         settings = experiment("unread").model_dump(exclude_defaults=True)
         settings["devices"] = {"trigno": {"emg_port": amplifier.getsockname()[1]}}
         settings["participant"]["armband"] = "trigno16"
+        settings["clock"] = "lockstep"
         live = LiveUdpDecoder(Experiment.model_validate(settings))
         try:
             now = pylsl.local_clock()

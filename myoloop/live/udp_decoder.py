@@ -37,7 +37,8 @@ class LiveUdpDecoder(Threaded):
 
     A prediction's stamp is the time of the newest EMG sample that had gone out when the software answered: it cannot have
     used a newer one. "When it answered" is the time in the datagram if there is a usable one, else the datagram's arrival.
-    Of an emulated amplifier's EMG, what the software has not read out of its connection yet is known to be missing as well.
+    In lockstep, where a queue in front of the software would never get shorter, what it has not read yet out of its connection to
+    an emulated amplifier is taken off besides; the system takes up to 10 ms to tell, too long for real time.
     """
 
     def __init__(self, experiment: Experiment, run_dir: str | Path | None = None):
@@ -73,7 +74,7 @@ class LiveUdpDecoder(Threaded):
         )
         self._refused: Counter[str] = Counter()
         self._sent = self._declined = self._timed = 0
-        self._amplifier = amplifier(experiment)
+        self._amplifier = amplifier(experiment) if experiment.clock.kind == "lockstep" else None
         self._newest: deque[tuple[float, float]] = deque(maxlen=150)  # (when it was here, its stamp) of the last chunks
         super().__init__(datagrams=self._receive, newest=self._watch)
         self.error: BaseException | None = None
