@@ -30,15 +30,18 @@ def session(seconds: float, seed: int, every: int = 1) -> Pairs:
     return Pairs(emg.astype(np.float32), stamps, stamps[ends - 1], answers.astype(np.float32), RATE)
 
 
-def test_each_frame_has_the_newest_answer_about_its_emg() -> None:
+def test_each_frame_has_the_last_answer_about_its_own_emg() -> None:
     heard = session(10.0, 0, every=3)
     emg, answers = stretches(heard, FRAME, 50)
     assert emg.shape == (9, 500, CHANNELS) and answers.shape == (9, 50, 5), "the first second begins without an answer"
     first = round((heard.stamps[np.flatnonzero(heard.emg[:, 0] == emg[0, 0, 0])[0]] - 50.0) * RATE)
     for frame in range(50):
         end = 50.0 + (first + (frame + 1) * FRAME - 1) / RATE
-        newest = np.flatnonzero(heard.answered <= end + 1e-9)[-1]
-        assert np.array_equal(answers[0, frame], heard.answers[newest])
+        own = np.flatnonzero((heard.answered <= end + 1e-9) & (heard.answered > end - FRAME / RATE + 1e-9))
+        assert np.array_equal(
+            answers[0, frame], heard.answers[own[-1]] if len(own) else np.full(5, np.nan), equal_nan=True
+        )
+    assert np.isnan(answers[..., 0]).mean() == pytest.approx(2 / 3, abs=0.02), "two of three frames were not answered"
 
 
 def test_stretches_leave_out_gaps_and_emg_that_nobody_answered() -> None:

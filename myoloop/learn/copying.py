@@ -41,7 +41,7 @@ class Agreement(NamedTuple):
     gestures: float | None
     """Part of the control steps in which both mean the same gesture; None for a decoder without gestures."""
     steps: int
-    """Control steps compared."""
+    """Control steps compared: those that got an answer of their own."""
 
 
 class Copy(NamedTuple):
@@ -114,9 +114,11 @@ def agreement_with(
 def agreement(
     odds: np.ndarray, answers: np.ndarray, gestures: Mapping[str, tuple[float, ...]] | None, warm: int = 25
 ) -> Agreement:
-    """Of log-odds with answers, both (n, frames, 5); the first `warm` frames of a stretch, which the copy hears out of silence,
-    do not count."""
+    """Of log-odds with answers, both (n, frames, 5), where there are answers. The first `warm` frames of a stretch, which the
+    copy hears out of silence, do not count."""
     said, original = odds[:, warm:].reshape(-1, 5), answers[:, warm:].reshape(-1, 5)
+    there = np.isfinite(original[:, 0])
+    said, original = said[there], original[there]
     same = float(np.mean((said > 0) == (original > 0.5)))
     meant = None
     if gestures:

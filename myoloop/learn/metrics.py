@@ -48,13 +48,15 @@ def score(odds: np.ndarray, labels: np.ndarray, frame_ms: float = 20.0) -> Score
 
 
 def cross_entropy(odds: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log of the probability given to what was asked, nats; least where the value is the mean of labels 0 to 1."""
-    return float(np.mean(np.logaddexp(0.0, odds) - odds * labels))
+    """Mean of -log of the probability given to what was asked, nats; least where the value is the mean of labels 0 to 1. Labels
+    that are NaN do not count."""
+    return float(np.nanmean(np.logaddexp(0.0, odds) - odds * labels))
 
 
 def right(odds: np.ndarray, labels: np.ndarray) -> float:
-    """Fraction of frames and fingers on the right side of one half."""
-    return float(np.mean((odds > 0) == (labels > 0.5)))
+    """Fraction of frames and fingers on the right side of one half, of those whose label is not NaN."""
+    known = np.isfinite(labels)
+    return float(np.mean(((odds > 0) == (labels > 0.5))[known]))
 
 
 class FlexionScores(NamedTuple):

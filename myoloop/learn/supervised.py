@@ -31,7 +31,7 @@ class Recordings(NamedTuple):
     """(recordings, samples, channels) float32, microvolts."""
     labels: np.ndarray
     """(recordings, frames, 5) float32: 1 where the finger was asked to be flexed at the end of the frame; for target flexion,
-    how far, 0 to 1."""
+    how far, 0 to 1, or NaN where nobody knows."""
 
     def crops(self, rng: np.random.Generator, count: int, steps: int) -> Recordings:
         """`count` random stretches of `steps` frames of random recordings."""
@@ -257,7 +257,7 @@ def check_recordings(network: networks.Config, recordings: Recordings, frames: i
         )
     if not np.isfinite(emg).all():
         raise MyoloopError("the EMG to train on holds values that are not finite. Remove those recordings.")
-    good = np.isin(labels, (0.0, 1.0)) if target == "flexed" else (labels >= 0.0) & (labels <= 1.0)
+    good = np.isin(labels, (0.0, 1.0)) if target == "flexed" else ~((labels < 0.0) | (labels > 1.0))
     if not good.all():
         recording, frame, finger = (int(each) for each in np.argwhere(~good)[0])
         expected = "0 (extended) or 1 (flexed). Threshold them first" if target == "flexed" else "flexion, 0 to 1"
@@ -298,8 +298,9 @@ def _update(
         emg_now = augment(config.augmentation, augment_key, emg)
         odds, _ = networks.logits(network, params, networks.init_state(network, emg.shape[0]), emg_now, dropout_key)
         odds, wanted = odds[:, warm:], labels[:, warm:]
-        loss = optax.sigmoid_binary_cross_entropy(odds, wanted).mean()
-        return loss, jnp.mean((odds > 0) == (wanted > 0.5))
+        known = jnp.isfinite(wanted)
+        loss = optax.sigmoid_binary_cross_entropy(odds, jnp.where(known, wanted, 0.5)).mean(where=known)
+        return loss, jnp.mean((odds > 0) == (wanted > 0.5), where=known)
 
     (loss, accuracy), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
     change, optimiser_state = make_optimiser(config).update(gradient, optimiser_state, params)

@@ -52,7 +52,7 @@ def load_pairs(path: Path) -> Pairs:
 
 
 def stretches(pairs: Pairs, frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole stretches of EMG without a gap, each with the answer in hand at the end of every frame.
+    """Whole stretches of EMG without a gap, each with the answers that came to it.
 
     Args:
       pairs: a session.
@@ -60,8 +60,8 @@ def stretches(pairs: Pairs, frame: int, frames: int) -> tuple[np.ndarray, np.nda
       frames: frames of a stretch.
 
     Returns:
-      EMG (n, frames * frame, channels) and answers (n, frames, 5). The answer in hand is the newest about EMG not newer than
-      the frame's end; stretches with frames whose answer is older than HELD_S are left out.
+      EMG (n, frames * frame, channels) and answers (n, frames, 5): of each frame the last one about EMG inside it, NaN if there
+      is none, as with software that answers less often. Stretches in which no answer comes for HELD_S are left out.
     """
     found_emg, found_answers = [], []
     order = np.argsort(pairs.answered, kind="stable")
@@ -74,8 +74,9 @@ def stretches(pairs: Pairs, frame: int, frames: int) -> tuple[np.ndarray, np.nda
             newest = np.searchsorted(answered, ends + SAME_S, side="right") - 1
             if newest[0] < 0 or np.max(ends - answered[newest]) > HELD_S:
                 continue
+            inside = ends - answered[newest] < frame / pairs.rate_hz - SAME_S
             found_emg.append(pairs.emg[here])
-            found_answers.append(answers[newest])
+            found_answers.append(np.where(inside[:, None], answers[newest], np.float32(np.nan)))
     channels = pairs.emg.shape[1] if pairs.emg.ndim == 2 else 0
     if not found_emg:
         return np.zeros((0, frame * frames, channels), np.float32), np.zeros((0, frames, len(FINGERS)), np.float32)
