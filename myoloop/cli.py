@@ -143,6 +143,20 @@ def device(experiment: File, /, run_dir: Path | None = None) -> None:
 
 
 @app.command
+def recorder(experiment: File, /, run_dir: Path) -> None:
+    """Run only the recording of a session: all its LSL streams into session.xdf. `myoloop run` starts it by itself.
+
+    Args:
+      experiment: YAML file.
+      run_dir: folder for the file and its status: the participant's.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.live.recorder import LiveRecorder
+
+    _live(LiveRecorder(load_experiment(experiment), run_dir))
+
+
+@app.command
 def report(run_dir: File, /) -> None:
     """Write the report of a run folder again.
 
