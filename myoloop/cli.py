@@ -158,14 +158,16 @@ def recorder(experiment: File, /, run_dir: Path) -> None:
 
 @app.command
 def report(run_dir: File, /) -> None:
-    """Write the report of a run folder again.
+    """Write the report of a run folder again, or say what an XDF recording alone tells of its session.
+
+    Example: myoloop report runs/latest/session.xdf. Its figures go into session.report.json beside it.
 
     Args:
-      run_dir: e.g. runs/latest.
+      run_dir: e.g. runs/latest, or an .xdf file.
     """
-    from myoloop.report import rewrite_report
+    from myoloop.report import rewrite_recording, rewrite_report
 
-    rewrite_report(run_dir)
+    (rewrite_recording if run_dir.suffix == ".xdf" else rewrite_report)(run_dir)
 
 
 app.command(datasets, name="dataset", help="Look into a recorded dataset: `myoloop dataset info`.")

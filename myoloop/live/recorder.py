@@ -13,10 +13,9 @@ from myoloop.live.board import RECORDING, Board, log, make_run_dir, read_status
 from myoloop.live.threaded import Threaded
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import PARTICIPANT_STREAMS, STREAM_TYPES, stream_name
+from myoloop.streams.xdf import SESSION_FILE
 from myoloop.streams.xdf_writer import DRAIN_S, Said, XdfWriter, next_file, refuse_without_labrecorder
 
-SESSION_FILE = "session.xdf"
-"""The recording in a run folder; what LabRecorder cannot add to it lies in session-2.xdf and so on."""
 STILL_S = 5.0
 """s for which a file may stay as it is while the participant sends: LabRecorder writes twice a second, in blocks of 8 kB."""
 BEFORE = ("ready", "waiting for a decoder")
