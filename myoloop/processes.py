@@ -87,7 +87,9 @@ class Child:
         """Makes sure that it ends: SIGINT, then SIGTERM, then SIGKILL."""
         if self._process is None:
             return
-        for number, patience in zip((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), (*self._patience_s, 5.0), strict=True):
+        for number, patience in zip(
+            (signal.SIGINT, signal.SIGTERM, signal.SIGKILL), (*self._patience_s, 5.0), strict=True
+        ):
             if self._process.poll() is not None:
                 return
             self._process.send_signal(number)

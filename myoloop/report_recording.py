@@ -42,16 +42,14 @@ def counted(
     sent: dict[str, int | None] = {f"{name}_{stream}": count for stream, count in participant.get("sent", {}).items()}
     if decoders:
         sent[f"{name}_prediction"] = sum(life.get("predictions", 0) for life in decoders)
-    streams = {
-        key: {"sent": sent.get(key), "recorded": recorded.get(key, 0)} for key in sorted({*sent, *recorded})
-    }
+    streams = {key: {"sent": sent.get(key), "recorded": recorded.get(key, 0)} for key in sorted({*sent, *recorded})}
     files = sorted(path for path in run_dir.glob("session*.xdf"))
     return {
         "file": SESSION_FILE,
         "files": [path.name for path in files],
         "bytes": sum(path.stat().st_size for path in files),
         "streams": streams,
-        "lost": sum(max(0, s["sent"] - s["recorded"]) for s in streams.values() if s["sent"] is not None),
+        "lost": sum(max(0, count - recorded.get(key, 0)) for key, count in sent.items() if count is not None),
         "problem": problem or ("the file did not grow to the end" if (recorder or {}).get("stuck") else None),
     }
 
@@ -67,7 +65,9 @@ def steps_of(session: XdfSession) -> np.ndarray | None:
     streams = {name: session.streams[name] for name in wanted}
     for name, width in wanted.items():
         if width and streams[name].samples.shape[1] != width:
-            raise MyoloopError(f"'{streams[name].name}' has {streams[name].samples.shape[1]} channels, expected {width}.")
+            raise MyoloopError(
+                f"'{streams[name].name}' has {streams[name].samples.shape[1]} channels, expected {width}."
+            )
     times = streams["target"].stamps
     for stream in streams.values():
         times = times[np.isin(_key(times), _key(stream.stamps))]
@@ -87,7 +87,7 @@ def steps_of(session: XdfSession) -> np.ndarray | None:
 
 
 def emg_figures(stream: XdfStream) -> dict[str, Any]:
-    """RMS over everything and median frequency over the last KEEP_S seconds, a channel each, as a session's witness has them."""
+    """RMS over everything, median frequency over the last KEEP_S seconds: of each channel, as a session's witness has them."""
     emg = np.asarray(stream.samples, np.float64)
     last = emg[-round(KEEP_S * stream.rate_hz) :]
     return {

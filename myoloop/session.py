@@ -203,7 +203,6 @@ class Session:
             self.console.print(f"[red]{self.run_dir} cannot be written: {error.strerror}[/red]")
         write_report(self.run_dir, summary, (samples, stamps), self.console)
 
-
     def _end_recording(self) -> None:
         """Ends the participant's steps, then the recording, while all streams are still open; lets the participant go."""
         participant, recorder = self._parts.get("participant"), self._parts.get("recorder")

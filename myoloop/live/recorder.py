@@ -132,7 +132,7 @@ class LiveRecorder(Threaded):
         self._grew = time.monotonic()
 
     def _watch_size(self) -> None:
-        """Says once if the file no longer grows although samples are sent: the disk is full. LabRecorder itself says nothing."""
+        """Says once if the file no longer grows although samples are sent: LabRecorder itself says nothing of a full disk."""
         now = time.monotonic()
         if self._look_at_size() or (read_status(self._run_dir, "participant") or {}).get("phase") != "running":
             self._grew = now
@@ -152,4 +152,3 @@ class LiveRecorder(Threaded):
                 continue
         grew, self._size = size > self._size, size
         return grew
-

@@ -27,8 +27,8 @@ STREAM_TYPES = {
 PARTICIPANT_STREAMS = tuple(stream for stream in STREAM_TYPES if stream != "prediction")
 """Those that the participant itself sends."""
 FEEDBACK_LABELS = (*FINGERS, "age_s", "latency_ms")
-"""Channels of the stream `feedback`: the answer as a control step perceives it, how old it is (from the newest EMG sample behind
-it; NaN before the first), and the same in ms in the step that first uses it (else NaN)."""
+"""Channels of the stream `feedback`: the answer as a control step perceives it, how old it is (from the newest EMG sample
+behind it; NaN before the first), and the same in ms in the step that first uses it (else NaN)."""
 FLUSH_S = 0.3
 """s that listeners are given before a stream closes: liblsl sends in threads of its own, and drops what they have not sent (one
 chunk was lost so on a busy machine)."""
@@ -131,7 +131,9 @@ class ParticipantOutlets:
         self._open["spikes"] = outlet(
             "spikes", ("muscle", "unit"), "index", 0.0, channel_format=pylsl.cf_int32, about=spikes_about or {}
         )
-        self._open["events"] = outlet("events", ("event",), "text", 0.0, channel_format=pylsl.cf_string, about=events_about or {})
+        self._open["events"] = outlet(
+            "events", ("event",), "text", 0.0, channel_format=pylsl.cf_string, about=events_about or {}
+        )
 
     @property
     def emg_samples(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -18,6 +19,7 @@ from myoloop.streams.outlets import STREAM_TYPES
 
 SESSION_FILE = "session.xdf"
 """The recording in a run folder; what LabRecorder could not add to it lies in session-2.xdf and so on."""
+MAGIC = b"XDF:"
 WIDEST = 4096
 """Channels that a stream may have; more are damage."""
 
@@ -77,7 +79,9 @@ class XdfSession(NamedTuple):
     def events(self) -> list[tuple[float, str]]:
         """(time, text) of every event."""
         found = self.streams.get("events")
-        return [] if found is None else [(float(t), str(s[0])) for t, s in zip(found.stamps, found.samples, strict=True)]
+        return (
+            [] if found is None else [(float(t), str(s[0])) for t, s in zip(found.stamps, found.samples, strict=True)]
+        )
 
     @property
     def gestures(self) -> dict[str, tuple[float, ...]]:
@@ -177,11 +181,11 @@ def _load(file: Path, count_only: Counter[str] | None = None) -> tuple[list[dict
 
     def load(synchronize: bool) -> list[dict[str, Any]]:
         keep = None if count_only is None else count
-        return pyxdf.load_xdf(
-            str(file), on_chunk=keep, synchronize_clocks=synchronize, dejitter_timestamps=False, verbose=None
-        )[0]
+        source = io.BytesIO(file.read_bytes()[:sound]) if sound < size else str(file)
+        return pyxdf.load_xdf(source, on_chunk=keep, synchronize_clocks=synchronize, dejitter_timestamps=False)[0]
 
     try:
+        size, sound = file.stat().st_size, _sound_bytes(file)
         loaded = load(False)
         if count_only is None and len({s["info"].get("hostname", [""])[0] for s in loaded}) > 1:
             loaded = load(True)
@@ -197,11 +201,45 @@ def _load(file: Path, count_only: Counter[str] | None = None) -> tuple[list[dict
     finally:
         pyxdf_log.removeHandler(complaints)
         pyxdf_log.propagate = propagate
+    if sound < size:
+        return loaded, [f"it ends in the middle or is damaged at byte {sound} of {size}: what lies before it is read"]
     if complaints.said:
         return loaded, [f"damaged, read as far as possible ({complaints.said[0]})"]
     if loaded and not any("footer" in stream for stream in loaded):
         return loaded, ["it has no end: the recorder was stopped before it could close it; what it holds is read"]
     return loaded, []
+
+
+def _sound_bytes(file: Path) -> int:
+    """How far the file's chunks are what they say: pyxdf believes a damaged chunk that claims billions of samples.
+
+    A chunk is a number (1, 4 or 8), its length in that many bytes, a tag in two, and the rest; one with samples (tag 3) begins
+    with four bytes of identity and their number, written alike; each sample takes at least two bytes.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as raw:
+        place = len(MAGIC) if raw.read(len(MAGIC)) == MAGIC else size
+        while place < size:
+            raw.seek(place)
+            length, head = _number(raw)
+            if length is None or length < 2 or place + head + length > size:
+                return place
+            if raw.read(2) == b"\x03\x00":
+                raw.seek(4, io.SEEK_CUR)
+                samples, width = _number(raw)
+                if samples is None or 2 * samples > length - 6 - width:
+                    return place
+            place += head + length
+    return size
+
+
+def _number(raw: io.BufferedReader) -> tuple[int | None, int]:
+    """A number written as its width and itself, and the bytes that it takes; None where there is none."""
+    width = raw.read(1)
+    if width not in (b"\x01", b"\x04", b"\x08"):
+        return None, 1
+    value = raw.read(width[0])
+    return (int.from_bytes(value, "little"), 1 + width[0]) if len(value) == width[0] else (None, 1)
 
 
 class _Complaints(logging.Handler):

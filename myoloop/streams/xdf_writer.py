@@ -1,9 +1,10 @@
 """Writes LSL streams into an XDF file with the LabRecorder's own recording code (the package `labrecorder`).
 
-What labrecorder 1.0.0rc0 does, as measured: it looks into its inlets every 0.5 s and drops what is there when it is told to stop,
-so a stop needs a pause before it; it ends up to 7 s after that (its threads for clock offsets sleep for 5 s and may wait 2 s for
-an answer), and only then writes footers and the last few kilobytes; without clock offsets it crashes. A stream whose outlet
-comes back under the same source_id goes on in the same file after 1 to 2 s; one without source_id ends.
+What labrecorder 1.0.0rc0 does, as measured: it looks into its inlets every 0.5 s and drops what is there when it is told to
+stop, so a stop needs a pause before it; it ends up to 7 s after that (its threads for clock offsets sleep for 5 s and may wait
+2 s for an answer), and only then writes footers and the last few kilobytes; told to take no clock offsets it crashes. A stream
+whose outlet comes back under the same source_id goes on in the same file after 1 to 2 s; one without source_id ends. Its own
+watching for streams that come later looks every 5 s: what is sent in between is lost, so it is not used here.
 """
 
 from __future__ import annotations
