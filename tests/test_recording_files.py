@@ -47,6 +47,9 @@ def test_what_came_later_is_read_from_the_files_beside(tmp_path: Path) -> None:
     assert predictions.stamps.tolist() == [1.0, 2.0, 3.0, 5.0, 8.0, 8.1, 8.2, 8.3]
     np.testing.assert_allclose(predictions.samples[:, 0], [0.2] * 3 + [0.8] * 5, rtol=1e-6)
     assert count_samples(tmp_path) == {"p_emg": 10, "p_prediction": 8}
+    (tmp_path / "session-11.xdf").touch()  # of a recorder that was killed at once
+    assert count_samples(tmp_path) == {"p_emg": 10, "p_prediction": 8}
+    assert "session-11.xdf" in read_xdf(tmp_path).notes[0]
 
 
 def test_two_participants_in_one_file_are_told_apart_by_name(tmp_path: Path) -> None:

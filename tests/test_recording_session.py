@@ -20,8 +20,9 @@ import pyxdf
 import yaml
 
 from myoloop.experiment import load_experiment
-from myoloop.live.board import read_status
+from myoloop.live.board import RECORDING, read_status
 from myoloop.report import report_of_recording
+from myoloop.session import Session
 from myoloop.streams.outlets import ParticipantOutlets
 from myoloop.streams.rowlog import read_events
 from myoloop.streams.xdf import count_samples, read_xdf
@@ -39,9 +40,7 @@ def begin_session(folder: Path, name: str, seconds: float) -> subprocess.Popen:
     (folder / "experiment.yaml").write_text(yaml.safe_dump(experiment))
     command = [sys.executable, "-m", "myoloop", "run", "experiment.yaml"]
     env = {**os.environ, "COLUMNS": "200"}
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
-    )
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
 
 def end_session(process: subprocess.Popen) -> str:
@@ -67,9 +66,7 @@ def test_the_file_holds_every_sample_event_and_prediction(recorded: Path) -> Non
     report = json.loads((recorded / "report.json").read_text())
     held = {
         s["info"]["name"][0]: s
-        for s in pyxdf.load_xdf(
-            str(recorded / "session.xdf"), synchronize_clocks=False, dejitter_timestamps=False
-        )[0]
+        for s in pyxdf.load_xdf(str(recorded / "session.xdf"), synchronize_clocks=False, dejitter_timestamps=False)[0]
     }
     events = read_events(recorded / "events.jsonl")
     assert [text for _, text in events][-1] == "session end" and "session start" in [text for _, text in events]
@@ -105,29 +102,6 @@ def test_the_recording_alone_tells_what_the_report_tells(recorded: Path) -> None
     assert json.loads((recorded / "session.report.json").read_text())["task"] == live["task"]
 
 
-@needs_labrecorder
-def test_a_recorder_that_dies_leaves_a_readable_file_and_the_session_goes_on(tmp_path: Path) -> None:
-    process = begin_session(tmp_path, "survivor", 10)
-    run = tmp_path / "runs" / "latest"
-
-    def steps() -> int:
-        return (read_status(run, "participant") or {}).get("steps", 0)
-
-    wait_until(lambda: steps() > 150, process)
-    recorder = read_status(run, "recorder")
-    assert recorder is not None and recorder["phase"] == "recording"
-    os.kill(recorder["pid"], signal.SIGKILL)
-    out = end_session(process)
-    report = json.loads((run / "report.json").read_text())
-    assert report["loop"]["steps"] == 500 and report["emg"]["samples_lost"] == 0
-    assert out.count("the recorder ended with code -9; starting it again") == 1
-    assert report["recording"]["files"] == ["session-2.xdf", "session.xdf"]
-    kept = report["recording"]["streams"]["survivor_emg"]
-    assert kept["sent"] == 20000 and 3000 < kept["recorded"] < 20000 and report["recording"]["lost"] > 0
-    session = read_xdf(run)
-    assert session.events[-1][1] == "session end" and "session.xdf:" in session.notes[0]
-
-
 # --- the recorder alone, with streams made here -------------------------------------------------------------------------
 
 
@@ -143,14 +117,20 @@ def wait_until(reached: Callable[[], Any], process: subprocess.Popen, seconds: f
 class Alone:
     """A participant's outlets and `myoloop recorder` on them."""
 
+    process: subprocess.Popen
+
     def __init__(self, folder: Path, name: str, **popen: Any):
         self.folder, self.name = folder, name
         (folder / "e.yaml").write_text(f"participant: {{id: {name}}}\n")
         self.outlets = ParticipantOutlets(name, ["EMG1", "EMG2"], 1000.0, 50.0)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "myoloop", "recorder", "e.yaml", "--run-dir", "."],
-            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **popen,
-        )  # fmt: skip
+        self._popen = popen
+        self.start()
+
+    def start(self) -> None:
+        (self.folder / "recorder.status.json").unlink(missing_ok=True)
+        command = [sys.executable, "-m", "myoloop", "recorder", "e.yaml", "--run-dir", "."]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        self.process = subprocess.Popen(command, cwd=self.folder, **pipes, **self._popen)
         wait_until(lambda: self.status().get("phase") == "recording", self.process)
 
     def status(self) -> dict[str, Any]:
@@ -176,22 +156,6 @@ def decoder(name: str, source: str) -> pylsl.StreamOutlet:
     return pylsl.StreamOutlet(pylsl.StreamInfo(name, "Control", 5, 0, "float32", source))
 
 
-@needs_labrecorder
-def test_a_decoder_that_comes_later_is_recorded_in_a_file_beside(alone: Alone) -> None:
-    alone.outlets.emg(np.ones((20, 2), np.float32), pylsl.local_clock())
-    late = decoder("my_decoder", "")  # by its type only, and LabRecorder could not find it again
-    wait_until(lambda: "my_decoder" in alone.status()["streams"], alone.process)
-    other = decoder("somebody_prediction", "other")  # another participant's
-    for _ in range(30):
-        late.push_sample([0.5] * 5)
-    other.push_sample([0.5] * 5)
-    alone.end()
-    del late, other
-    assert count_samples(alone.folder)["my_decoder"] == 30
-    assert read_xdf(alone.folder).need("prediction").samples.shape == (30, 5)
-    assert alone.status()["files"] == ["session.xdf", "session-2.xdf"] and "session-2.xdf" in alone.status()["messages"][0]
-
-
 RESTARTED = """
 import pylsl, sys, time
 out = pylsl.StreamOutlet(pylsl.StreamInfo(sys.argv[1], "Control", 5, 0, "float32", "same"))
@@ -205,23 +169,52 @@ time.sleep(60)
 
 
 @needs_labrecorder
-def test_a_decoder_that_restarts_goes_on_in_the_file(alone: Alone) -> None:
+def test_decoders_that_come_later_and_one_that_restarts_are_recorded(alone: Alone) -> None:
+    alone.outlets.emg(np.ones((20, 2), np.float32), pylsl.local_clock())
+    late = decoder("my_decoder", "")  # known by its type only, and LabRecorder could not find it again
+    other = decoder("somebody_prediction", "other")  # another participant's
+    wait_until(lambda: "my_decoder" in alone.status()["streams"], alone.process)
+    for _ in range(30):
+        late.push_sample([0.5] * 5)
+        other.push_sample([0.5] * 5)
+    mine = f"{alone.name}_prediction"
     for life in (1, 2):
-        command = [sys.executable, "-c", RESTARTED, f"{alone.name}_prediction", str(life)]
+        command = [sys.executable, "-c", RESTARTED, mine, str(life)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None and process.stdout.readline() == "sent\n"
-        time.sleep(1.5)
+        time.sleep(1.0)
         process.kill()
         process.communicate()
     alone.end()
-    said = read_xdf_predictions(alone)
+    status = alone.status()
+    assert status["files"] == ["session.xdf", "session-2.xdf", "session-3.xdf"], "both lives in one: the same source"
+    assert "my_decoder appeared later: recorded in session-2.xdf" in status["messages"]
+    counts = count_samples(alone.folder)
+    assert counts["my_decoder"] == 30 and counts[mine] == 200 and "somebody_prediction" not in counts
+    said = read_xdf(alone.folder).need("prediction").samples[:, 0]
     assert (np.count_nonzero(said == 1), np.count_nonzero(said == 2)) == (100, 100)
-    assert alone.status()["files"] == ["session.xdf", "session-2.xdf"], "the first came late, the second is the same source"
 
 
-def read_xdf_predictions(alone: Alone) -> np.ndarray:
-    found = pyxdf.load_xdf(str(alone.folder / "session-2.xdf"), synchronize_clocks=False)[0]
-    return found[0]["time_series"][:, 0]
+@needs_labrecorder
+def test_a_recorder_that_dies_leaves_a_readable_file_and_the_next_begins_another(alone: Alone) -> None:
+    def second(number: float) -> None:
+        for k in range(50):
+            alone.outlets.emg(np.full((20, 2), number, np.float32), pylsl.local_clock())
+            alone.outlets.event(f"event {number:g} {k}")
+            time.sleep(0.02)
+
+    second(1.0)
+    time.sleep(1.5)
+    alone.process.kill()
+    alone.process.communicate()
+    first = read_xdf(alone.folder)
+    assert len(first.need("emg").stamps) > 500 and "session.xdf:" in first.notes[0]
+    alone.start()
+    second(2.0)
+    alone.end()
+    emg = read_xdf(alone.folder).need("emg").samples[:, 0]
+    assert np.count_nonzero(emg == 2.0) == 1000 and np.count_nonzero(emg == 1.0) == len(first.need("emg").stamps)
+    assert alone.status()["files"] == ["session-2.xdf"]
 
 
 @needs_labrecorder
@@ -248,15 +241,14 @@ def test_a_full_disk_is_said_once_and_what_was_written_stays(tmp_path: Path) -> 
     assert len(session.need("emg").stamps) > 3000 and session.notes
 
 
-def test_without_labrecorder_a_session_says_that_it_is_not_recorded(tmp_path: Path) -> None:
-    (tmp_path / "labrecorder.py").write_text("raise ImportError")
-    block = (
-        "import importlib.util as u; real = u.find_spec;"
-        "u.find_spec = lambda name, *a: None if name == 'labrecorder' else real(name, *a);"
-    )
-    ask = "from myoloop.streams.xdf_writer import why_not; print(why_not())"
-    done = subprocess.run([sys.executable, "-c", block + ask], capture_output=True, text=True, check=True)
-    assert "labrecorder" in done.stdout
+@pytest.mark.parametrize("reason", [None, "labrecorder is not installed"])
+def test_without_labrecorder_a_session_runs_and_is_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str | None
+) -> None:
+    monkeypatch.setattr("myoloop.session.why_not", lambda: reason)
+    experiment = load_experiment(REPO / "experiments" / "closed_loop.yaml", {"ros": False, "record": True})
+    session = Session(experiment, tmp_path)
+    assert ("recorder" in session._parts) == (session.run_dir / RECORDING).exists() == (reason is None)
 
 
 @pytest.mark.parametrize(("given", "kept"), [("true", True), ("false", False), ("{xdf: false}", False), (None, True)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from myoloop.live.threaded import Threaded
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import PARTICIPANT_STREAMS, STREAM_TYPES, stream_name
 from myoloop.streams.xdf import SESSION_FILE
-from myoloop.streams.xdf_writer import DRAIN_S, Said, XdfWriter, next_file, refuse_without_labrecorder
+from myoloop.streams.xdf_writer import DRAIN_S, Said, XdfWriter, answers, next_file, refuse_without_labrecorder
 
+CLOSE_S = 12.0
+"""s that files may take to close: LabRecorder takes up to 7, and for ever if a stream vanished before it was open."""
 STILL_S = 5.0
 """s for which a file may stay as it is while the participant sends: LabRecorder writes twice a second, in blocks of 8 kB."""
 BEFORE = ("ready", "waiting for a decoder")
@@ -75,20 +79,31 @@ class LiveRecorder(Threaded):
         if self._writers:
             self._phase = "closing"
             time.sleep(DRAIN_S)
-            for writer in self._writers:
-                writer.close()
+            closing = [threading.Thread(target=writer.close, daemon=True) for writer in self._writers]
+            for thread in closing:
+                thread.start()
+            until = time.monotonic() + CLOSE_S
+            for thread in closing:
+                thread.join(max(0.0, until - time.monotonic()))
             self._look_at_size()
         self._phase = "closed"
         (self._run_dir / RECORDING).unlink(missing_ok=True)
         self._board.close()
+        if hung := [writer.path.name for writer in self._writers if not writer.closed]:
+            log.warning("%s: LabRecorder waits for a stream that is gone; what was recorded is kept", ", ".join(hung))
+            os._exit(0)  # its thread would keep the process from ending
 
     def _run(self) -> None:
         mine = " or ".join(f"name='{stream_name(self._participant, stream)}'" for stream in STREAM_TYPES)
-        resolver = pylsl.ContinuousResolver(pred=f"{mine} or type='{STREAM_TYPES['prediction']}'")
+        # in parentheses: liblsl puts its own "session_id='...' and" before it
+        resolver = pylsl.ContinuousResolver(pred=f"({mine} or type='{STREAM_TYPES['prediction']}')")
         try:
             while not self._stop.wait(0.05):
                 new = [info for info in resolver.results() if info.uid() not in self._known and self._meant(info)]
                 if not self._writers and not self._complete({info.name() for info in new}):
+                    continue
+                new = [info for info in new if answers(info)]
+                if not self._writers and not self._own <= {info.name() for info in new}:
                     continue
                 if fresh := [info for info in new if (info.name(), info.source_id()) not in self._recovered]:
                     self._record(fresh)

@@ -121,9 +121,8 @@ def count_samples(path: Path) -> dict[str, int]:
       MyoloopError: there is none, or it is no XDF.
     """
     counts: Counter[str] = Counter()
-    for file in recording_files(path):
-        loaded, _ = _load(file, count_only=counts)
-        counts.update({_name(stream): 0 for stream in loaded})
+    loaded, _ = _load_all(recording_files(path), counts)
+    counts.update({_name(stream): 0 for stream in loaded})
     return dict(counts)
 
 
@@ -140,13 +139,7 @@ def read_xdf(path: Path, participant: str | None = None) -> XdfSession:
     Raises:
       MyoloopError: there is no such file, it is no XDF, or it holds no participant or several.
     """
-    files = recording_files(path)
-    found: list[dict[str, Any]] = []
-    notes: list[str] = []
-    for file in files:
-        loaded, said = _load(file)
-        found += loaded
-        notes += [f"{file.name}: {note}" for note in said]
+    found, notes = _load_all(recording_files(path))
     ids = sorted({_name(s).removesuffix("_emg") for s in found if _name(s).endswith("_emg")})
     if participant is None:
         if len(ids) != 1:
@@ -165,6 +158,25 @@ def read_xdf(path: Path, participant: str | None = None) -> XdfSession:
     if "emg" not in streams:
         raise MyoloopError(f"{path} holds no stream '{participant}_emg'; it holds {_names(found)}.")
     return XdfSession(participant, streams, tuple(notes))
+
+
+def _load_all(files: list[Path], count_only: Counter[str] | None = None) -> tuple[list[dict[str, Any]], list[str]]:
+    """The streams of all files and what is wrong with each; raises MyoloopError if none can be read."""
+    found: list[dict[str, Any]] = []
+    notes: list[str] = []
+    errors: list[MyoloopError] = []
+    for file in files:
+        try:
+            loaded, said = _load(file, count_only)
+        except MyoloopError as error:
+            errors.append(error)
+            notes.append(str(error))
+            continue
+        found += loaded
+        notes += [f"{file.name}: {note}" for note in said]
+    if len(errors) == len(files):
+        raise errors[0]
+    return found, notes
 
 
 def _load(file: Path, count_only: Counter[str] | None = None) -> tuple[list[dict[str, Any]], list[str]]:

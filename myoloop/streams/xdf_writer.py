@@ -29,6 +29,8 @@ DRAIN_S = 1.2
 """s between the last sample and the stop: two looks into the inlets, and some for a busy machine."""
 OPEN_S = 15.0
 """s within which all streams must be open: LabRecorder waits for 5 s for each, for all at the same time."""
+ANSWER_S = 2.0
+"""s that an outlet may take to describe itself."""
 STARTED = "Started data collection for stream "
 """How LabRecorder says, on stdout, that it listens to a stream."""
 
@@ -37,11 +39,8 @@ def why_not() -> str | None:
     """Why nothing can be recorded here; None if it can."""
     if importlib.util.find_spec("labrecorder") is not None:
         return None
-    if sys.version_info >= (3, 13) or platform.machine() != "x86_64":
-        return (
-            f"labrecorder has no package for Python {platform.python_version()} on {platform.machine()} (expected 3.11 or "
-            "3.12 on x86_64)"
-        )
+    if sys.version_info >= (3, 13):
+        return f"labrecorder has no package for Python {platform.python_version()}: 3.11 and 3.12 have one"
     return "labrecorder is not installed: `pip install myoloop[record]`"
 
 
@@ -86,12 +85,24 @@ class XdfWriter:
             time.sleep(0.01)
         self.whole = said.started >= before + len(streams)
         """whether all streams were being listened to in time"""
+        self.closed = False
 
     def close(self) -> None:
         """Ends the recording and comes back when the file is whole. What was sent less than DRAIN_S before may be missing."""
         self._recording.request_stop()
         self._recording.__exit__(None, None, None)
         self._recording = None  # its destructor joins the threads and closes the file
+        self.closed = True
+
+
+def answers(info: pylsl.StreamInfo) -> bool:
+    """Whether an outlet that was found is still there: LabRecorder would wait for ever for one that is not."""
+    inlet = pylsl.StreamInlet(info, recover=False)
+    try:
+        inlet.info(timeout=ANSWER_S)
+    except (TimeoutError, pylsl.util.LostError):
+        return False
+    return True
 
 
 def next_file(path: Path) -> Path:
