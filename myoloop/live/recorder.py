@@ -71,6 +71,7 @@ class LiveRecorder(Threaded):
             "streams": list(self._streams),
             "bytes": max(0, self._size),
             "stuck": self._stuck,
+            "cpu_s": round(time.process_time(), 2),
         }
 
     def close(self) -> None:
