@@ -4,6 +4,7 @@ EXPERIMENT ?= experiments/closed_loop.yaml
 DURATION ?=
 PYTEST ?=
 PEER_PYTHON ?= python3.11
+PEER_SECONDS ?= 60
 
 BIN := .venv/bin
 
@@ -20,7 +21,8 @@ help:
 	@echo "make run    run an experiment  [EXPERIMENT=experiments/closed_loop.yaml] [DURATION=seconds]"
 	@echo "make test   style, types and tests  [PYTEST='-k name']"
 	@echo "make gpu    add CUDA JAX and Warp  [CUDA=cuda12 or cuda13]"
-	@echo "make peers  environments of examples/, each its own  [PEER_PYTHON=python3.11]"
+	@echo "make peers  others' software in the loop: environments of examples/, a session each, a table"
+	@echo "            [PEER_PYTHON=python3.11] [PEER_SECONDS=60]"
 	@echo "make clean  remove .venv and everything built; runs/ stays"
 	@echo "All:        [PYTHON=python3.12] chooses the Python that .venv is made from"
 
@@ -42,13 +44,14 @@ setup:
 gpu: setup
 	@$(PYTHON) .ci/setup_env.py --gpu
 
-peers:
+peers: setup
 	@command -v $(PEER_PYTHON) >/dev/null || { echo "make peers: '$(PEER_PYTHON)' not found: the examples' packages were tried with Python 3.11: install it, or set PEER_PYTHON." >&2; exit 1; }
 	@set -e; for list in examples/*/requirements.txt; do \
 	  env=$$(dirname $$list)/.venv; echo "$$env"; \
 	  test -x $$env/bin/python || $(PEER_PYTHON) -m venv $$env; \
 	  $$env/bin/python -m pip install --quiet --disable-pip-version-check -r $$list; \
 	done
+	@$(BIN)/python benchmarks/paths.py --seconds $(PEER_SECONDS)
 
 clean:
 	rm -rf .venv build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

@@ -1,13 +1,16 @@
 """Starts an experiment as managed ROS 2 nodes: `ros2 launch myoloop closed_loop.launch.py experiment:=FILE`.
 
 Reads the same file as `myoloop run`. The nodes are configured and activated in the participant's namespace; the launch
-ends when the participant has ended. With run_dir, a third process watches the streams and writes the report there.
+ends when the participant has ended. What is no node - emulated amplifiers, the adapter for answers by UDP, somebody's own
+decoder software - runs beside them and is started again if it ends. With run_dir, one more process watches the streams and
+writes the report there.
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,15 @@ from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
 from myoloop.errors import MyoloopError
-from myoloop.experiment import load_experiment, save_experiment
+from myoloop.experiment import Experiment, load_experiment, save_experiment
 from myoloop.live.board import SUPERVISED, make_run_dir
-from myoloop.processes import is_udp, parts_of
+from myoloop.processes import PATIENCE_S, command_for, is_udp, parts_of
 
 REPORT_S = 60.0
 """How long the report may take after the participant has ended."""
+
+RESPAWN_S = 1.0
+"""How long after its end a decoder, an amplifier or the user's software is started again."""
 
 ARGUMENTS = {
     "experiment": ("experiments/closed_loop.yaml", "experiment file; also looked for among the shipped ones"),
@@ -64,14 +70,14 @@ def start(context: LaunchContext) -> list[Any]:
     """The processes of the experiment and what brings them up."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     experiment = load_experiment(given["experiment"], overrides(given))
-    common: dict[str, Any] = {"experiment": given["experiment"], "participant": experiment.participant.id}
     run_dir = Path(given["run_dir"]).absolute() if given["run_dir"] else None
+    if run_dir and (run_dir / "participant.status.json").exists():
+        raise MyoloopError(f"run_dir {run_dir} already holds a session: give every run a folder of its own.")
+    config = (make_run_dir(run_dir) if run_dir else Path(tempfile.mkdtemp(prefix="myoloop-"))) / "experiment.yaml"
+    save_experiment(experiment, config)  # with the overrides: one file for everybody
+    common: dict[str, Any] = {"experiment": str(config), "participant": experiment.participant.id}
     if run_dir:
-        if (run_dir / "participant.status.json").exists():
-            raise MyoloopError(f"run_dir {run_dir} already holds a session: give every run a folder of its own.")
-        config = make_run_dir(run_dir) / "experiment.yaml"
-        save_experiment(experiment, config)  # with the overrides: one file for nodes and report
-        common |= {"experiment": str(config), "run_dir": str(run_dir)}
+        common["run_dir"] = str(run_dir)
     namespace = given["namespace"] or experiment.participant.id
     participant = managed_node(
         "virtual_participant",
@@ -82,12 +88,16 @@ def start(context: LaunchContext) -> list[Any]:
     actions = [participant, *bring_up(participant)]
     if experiment.decoder is not None and experiment.decoder.kind == "onnx":
         decoder = managed_node(
-            "onnx_decoder", namespace, {**common, "decoder": experiment.decoder.name}, respawn=True, respawn_delay=1.0
+            "onnx_decoder",
+            namespace,
+            {**common, "decoder": experiment.decoder.name},
+            respawn=True,
+            respawn_delay=RESPAWN_S,
         )
         actions += [decoder, *bring_up(decoder)]
-    if others := [part for part in parts_of(experiment) if part == "device" or is_udp(part, experiment)]:
-        named = " and ".join(f"`myoloop {part} {common['experiment']}`" for part in others)
-        actions.append(LogInfo(msg=f"not nodes, so not started here: run {named}; `myoloop run` starts all"))
+    for part in parts_of(experiment):
+        if part in ("device", "software") or is_udp(part, experiment):
+            actions.append(beside(part, experiment, config, run_dir))
     if run_dir:
         actions.append(report_writer(config, run_dir))
     return actions
@@ -118,6 +128,16 @@ def managed_node(executable: str, namespace: str, parameters: dict[str, Any], **
         output="both",
         **options,
     )
+
+
+def beside(part: str, experiment: Experiment, config: Path, run_dir: Path | None) -> ExecuteProcess:
+    """A process that is no node: as `myoloop run` starts it."""
+    env = {SUPERVISED: "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    command = command_for(part, experiment, config, run_dir)
+    return ExecuteProcess(
+        cmd=command, name=part, additional_env=env, respawn=True, respawn_delay=RESPAWN_S, output="both",
+        sigterm_timeout=str(PATIENCE_S[0]),
+    )  # fmt: skip
 
 
 def bring_up(node: LifecycleNode) -> list[RegisterEventHandler]:

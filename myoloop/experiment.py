@@ -215,6 +215,17 @@ class RecordSettings(Settings):
     )
 
 
+class LinkSettings(Settings):
+    """What is injected between a prediction's arrival and the control step that uses it (live/link.py)."""
+
+    delay_ms: float = Field(0.0, ge=0, le=1000, description="how much later every prediction may be used, ms")
+    jitter_ms: float = Field(
+        0.0, ge=0, le=1000, description="what is added to it, drawn evenly from 0 to this for each prediction, ms"
+    )
+    drop: float = Field(0.0, ge=0, le=1, description="probability that a prediction never gets through")
+    duplicate: float = Field(0.0, ge=0, le=1, description="probability that a prediction comes twice")
+
+
 class ChangeSettings(Settings):
     """Something that happens during the session."""
 
@@ -236,6 +247,10 @@ class Experiment(Settings):
     ros: bool = Field(True, description="run the processes as ROS 2 nodes")
     participant: ParticipantSettings = Field(default_factory=lambda: ParticipantSettings())  # type: ignore[call-arg]
     decoder: DecoderSettings | None = Field(None, description="the decoder in the loop; none: open loop")
+    link: LinkSettings | None = Field(
+        None,
+        description="delay, jitter, loss and copies injected into the feedback; none: predictions are used as they arrive",
+    )
     changes: list[ChangeSettings] = Field(
         default_factory=list, description="what happens during the session, in the order of time"
     )

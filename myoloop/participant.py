@@ -88,6 +88,8 @@ class ParticipantConfig:
     """direct: the body's muscles follow the excitation; twitch: the forearm's follow the discharges of their motor units"""
     exploration: Exploration | None = None
     """of participants who learn while they act: told all cues, they say by `Act.thought` what a learner needs"""
+    lag_s: float = 0.0
+    """s by which they hear the answer to a step's EMG later than at its end: what is asked then is what they learn from"""
 
     def __post_init__(self) -> None:
         if self.force not in get_args(Force):
@@ -104,7 +106,7 @@ class Thought(NamedTuple):
     command: np.ndarray
     """(B, 39) excitations decided, before what a disorder makes of them"""
     labels: np.ndarray
-    """(B, 5) what is asked for at the step's end, when the answer to its EMG comes"""
+    """(B, 5) what is asked for when the answer to the step's EMG comes: at its end, or `lag_s` later"""
 
 
 class Act(NamedTuple):
@@ -138,6 +140,8 @@ class _Fixed(NamedTuple):
     """Neutral muscle lengths (39,), m, and the armbands' levels, for `posture`."""
     exploration: tuple[np.float32, np.float32] | None
     """Deviation and persistence."""
+    lag_s: np.float32
+    """See `ParticipantConfig`."""
 
 
 class _State(NamedTuple):
@@ -204,7 +208,7 @@ class Participants:
         level = np.array([band.level for band in worn], np.float32)
         neutral = self.engine.reset().length[0].astype(np.float32)
         stance = (neutral, level) if config.posture else None
-        self._fixed = _Fixed(mind, self.emg_params, force, stance, None)
+        self._fixed = _Fixed(mind, self.emg_params, force, stance, None, np.float32(config.lag_s))
         if config.exploration:
             self.explore(config.exploration.deviation)
         self.reset(range(participants))
@@ -412,7 +416,7 @@ def _decide(  # type: ignore[no-untyped-def]
         excitation, mind_state = decided(mind, obs, mind_state, astray)
         if fixed.exploration is not None:
             wished = reference.flexion if "flexion" in mind.cues else reference.labels
-            thought = obs, excitation, wished(now + control_dt)
+            thought = obs, excitation, wished(now + control_dt + fixed.lag_s)
     else:
         coming = motion(reference, now + control_dt)
         excitation = baseline_excitation(mind, body, coming.qpos, coming.qvel)

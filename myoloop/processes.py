@@ -132,17 +132,20 @@ class Backoff:
         return True
 
 
-def command_for(part: str, experiment: Experiment, config: Path, run_dir: Path) -> list[str]:
+def command_for(part: str, experiment: Experiment, config: Path, run_dir: Path | None) -> list[str]:
     """The command line of one part of a session: a ROS 2 node, or `myoloop participant|decoder|device` without ROS.
 
-    "software" is the user's own: what the experiment says.
+    "software" is the user's own: what the experiment says. Without `run_dir` nothing is kept of it.
     """
+    kept = [] if run_dir is None else ["--run-dir", str(run_dir)]
     if part == "software":
         assert experiment.decoder is not None
         return list(experiment.decoder.command)
     if not experiment.ros or part not in NODES or is_udp(part, experiment):
-        return [sys.executable, "-m", "myoloop", part, str(config), "--run-dir", str(run_dir)]
-    parameters: dict[str, Any] = {"experiment": str(config), "run_dir": str(run_dir), "autostart": "true"}
+        return [sys.executable, "-m", "myoloop", part, str(config), *kept]
+    parameters: dict[str, Any] = {"experiment": str(config), "autostart": "true"}
+    if run_dir is not None:
+        parameters["run_dir"] = str(run_dir)
     arguments = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
     namespace = ["-r", f"__ns:=/{experiment.participant.id}"]
     return [sys.executable, str(find_node(NODES[part])), "--ros-args", *namespace, *arguments]

@@ -182,6 +182,12 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
         lost = ", and was lost" if learner["lost"] else ""
         table.add_row("learner", f"{learner['stretches']} stretches, {learner['swaps']} policies taken over{lost}")
     table.add_row("feedback latency", f"median {latency['median']} ms, p99 {latency['p99']} ms" if latency else "-")
+    if link := report["decoder"]["link"]:
+        table.add_row(
+            "injected",
+            f"delay {link['delay_ms']:g} ms, jitter {link['jitter_ms']:g} ms; {link['dropped']} predictions dropped, "
+            f"{link['duplicated']} came twice, {link['overtaken']} overtaken",
+        )
     table.add_row("participant step", f"median {step['median']} ms, p99 {step['p99']} ms" if step else "-")
     if loop["clock"] != "realtime" and loop["factor"]:
         table.add_row("clock", f"{loop['clock']}: {loop['factor']:g} x real time, {loop['wall_s']:g} s in all")
@@ -303,6 +309,7 @@ def _decoder(
         "refused": participant.get("predictions_refused", 0),
         "restamped": participant.get("predictions_restamped", 0),
         "stale_steps": participant.get("stale_steps", 0),
+        "link": participant.get("link"),
         "restarts": witness.get("decoder_restarts", 0),
         "samples_received": sum(life.get("samples_received", 0) for life in lives) if lives else None,
         "samples_lost": _lost(lives, participant, witness) if lives else None,

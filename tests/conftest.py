@@ -10,14 +10,20 @@ from pathlib import Path
 
 SESSION = uuid.uuid4().hex[:12]
 
+# Ports are shared by all LSL sessions of a machine, and who finds none left in the range opens streams that are not found. So
+# a range of its own, below the ports that Linux gives out by itself (32768 and up).
+PORT_RANGE = 256
+BASE_PORT = 17000 + PORT_RANGE * (int(SESSION, 16) % 60)
+
 LSL_CONFIG = f"""[multicast]
 ResolveScope = machine
 [lab]
 KnownPeers = {{127.0.0.1}}
 SessionID = myoloop-test-{SESSION}
 [ports]
+BasePort = {BASE_PORT}
+PortRange = {PORT_RANGE}
 IPv6 = disable
-PortRange = 256
 [log]
 level = -2
 """

@@ -1,6 +1,8 @@
 """Use of a decoder, many participants side by side: what is counted, and that the answers reach who is told of them."""
 
+import dataclasses
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,9 @@ from myoloop.decoder.weights import DecoderWeights, save_decoder
 from myoloop.emg.armband import armband
 from myoloop.errors import MyoloopError
 from myoloop.learn.closed_loop import UseConfig, use
+from myoloop.learn.delay import late, per_participant, quartiles_to_reach
+from myoloop.learn.phase2 import Phase2Config
+from myoloop.learn.trainer import Row, Trainer
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.policy.actions import ActionConfig
 from myoloop.policy.learned import LearnedPolicy, save_policy
@@ -24,6 +29,7 @@ from myoloop.policy.networks import NetworkConfig, make_policy
 from myoloop.policy.normaliser import init_normaliser
 from myoloop.policy.observation import observation_layout
 from myoloop.task.reference import ReferenceConfig, held_out_seed
+from myoloop.task.trials import TrialRules
 
 REPO = Path(__file__).resolve().parents[1]
 BAND = armband("myo8")
@@ -91,6 +97,40 @@ def test_sudden_gestures_are_held_and_judged_with_their_time_limit(files):
     assert found.trials["limit_s"] == 1.0 and found.trials["dwell_s"] == 0.5 and found.trials["count"] == 2
     again = use(who, weights, config)
     assert np.array_equal(found.labels, again.labels), "the same gestures for every policy"
+
+
+def test_delayed_answers_are_those_of_so_many_steps_before(files):
+    folder, weights = files
+    who = ParticipantConfig(armband=BAND, policy=str(folder / "policy.safetensors"))
+    blind = UseConfig(participants=2, seconds=2.0, told=False)
+    now, later = (use(who, weights, dataclasses.replace(blind, delay_s=delay)) for delay in (0.0, 0.12))
+    np.testing.assert_array_equal(later.odds[6:], now.odds[:-6])
+    np.testing.assert_array_equal(later.labels, now.labels)
+    assert later.scores.accuracy == pytest.approx(((later.odds > 0) == (now.labels > 0.5)).mean())
+    told = use(who, weights, dataclasses.replace(blind, told=True, delay_s=0.12))
+    assert np.any(told.excitation != use(who, weights, CONFIG).excitation), "they perceive the late ones"
+    with pytest.raises(MyoloopError, match="whole number of control steps"):
+        use(who, weights, dataclasses.replace(blind, delay_s=0.13))
+
+
+def test_lateness_is_found_in_the_answers_and_not_in_their_errors():
+    """Labels change at random; answers are those of some steps before, some of them wrong."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(rng.integers(0, 2, (200, 3, 5)), 10, axis=0).astype(float)
+    flips = 1.0 - 2.0 * (rng.random(labels.shape) < 0.2)
+    for steps in (0, 7, -4):
+        odds = np.roll(2.0 * labels - 1.0, steps, axis=0) * flips
+        assert late(odds, labels, 0.02) == pytest.approx(0.02 * steps)
+    assert per_participant(2.0 * labels - 1.0, labels).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_quartiles_of_reaching_are_those_of_the_trials():
+    """Gestures of 50 steps, answered 5, 10, 15 and so on steps late."""
+    labels = np.repeat([[0], [1], [0], [1], [0], [1], [0]], 50, axis=0)[:, None] * np.ones(5)
+    odds = np.concatenate([np.roll(labels, 5 * k, axis=0)[50 * k : 50 * (k + 1)] for k in range(7)]) * 2 - 1
+    found = quartiles_to_reach(odds, labels, 0.02, TrialRules(0.2, 1.0))
+    assert found == np.round(np.percentile([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [25, 50, 75]), 3).tolist()
+    assert quartiles_to_reach(-odds, labels, 0.02, TrialRules(0.2, 1.0)) != found
 
 
 @pytest.mark.parametrize(
@@ -172,3 +212,41 @@ def test_the_programs_measure_and_draw(files, tmp_path):
     assert arm["steps"] == 32 and arm["accuracy"] == used["after"]["closed"]["accuracy"]
     assert arm["seeds"] == [0, 1] and arm["accuracy_ci"] == 0.0  # the same policy twice
     assert (tmp_path / "adaptation.png").stat().st_size > 10_000
+
+
+def test_the_program_of_delays_lets_adapt_what_is_missing_and_measures_once(files, tmp_path):
+    """How a run learns is tested elsewhere: here it ends as it begins, but for a policy of its own."""
+    folder, _ = files
+    program = runpy.run_path(str(REPO / "training" / "delays.py"))
+    adapted = []
+
+    def at_once(config, run, resume, save_every_s, title):
+        adapted.append(config.delay_s)
+        trainer = Trainer(config)
+        trainer.steps, trainer.rows = config.steps, [Row(config.steps, *[0.0] * (len(Row._fields) - 1))]
+        own = jax.tree.map(lambda x: x * (1.0 + config.delay_s), trainer.learned.params["policy"])
+        trainer.learned = trainer.learned._replace(params={**trainer.learned.params, "policy": own})
+        trainer.save(run)
+
+    program["main"].__globals__["carry_out"] = at_once
+    config = Phase2Config(
+        steps=32, environments=2, unroll=8, policy="", decoder=str(folder / "decoder.safetensors"), armband=BAND.name,
+        network=NetworkConfig((16,)),
+    )  # fmt: skip
+    run = program["DelaysRun"](
+        delays_ms=(0, 60), adapted_ms=(0, 60), runs=tmp_path, shipped="", sudden_s=1.0, sudden_dwell_s=0.1,
+        out=tmp_path / "out", test=UseConfig(participants=2, seconds=3.0), config=config,
+    )  # fmt: skip
+    with pytest.raises(MyoloopError, match=r"delay_60 --delay-s 0\.06 --seed 0 --steps 32"):
+        program["main"](dataclasses.replace(run, train=False))
+    told = program["main"](run)
+    assert adapted == [0.0, 0.06]
+    found = json.loads((tmp_path / "out" / "delay.json").read_text())
+    none, this = found["adapted without delay"], found["adapted at this delay"]
+    assert [row["delay_ms"] for row in none] == [0, 60] and none[0] == this[0], "at no delay it is the same participant"
+    assert none[1]["effort"] != this[1]["effort"]
+    assert (tmp_path / "out" / "delay.png").stat().st_size > 20_000
+    (tmp_path / "out" / "delay.json").unlink()
+    assert program["main"](dataclasses.replace(run, train=False)) == told, "what was measured is kept"
+    with pytest.raises(MyoloopError, match="other settings of seed"):
+        program["main"](dataclasses.replace(run, config=dataclasses.replace(config, seed=1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,31 @@ def test_adapter_publishes_stamped_by_the_newest_emg_that_had_gone_out(tmp_path:
     assert status["udp"]["refused"] == {"class": 2} and status["udp"]["declined"] == 1
     assert sum("refused" in message for message in live._board.messages) == 1, "said once"
     assert not live.running and live.error is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a client has not read")
+def test_in_lockstep_emg_that_the_software_has_not_read_makes_its_answers_older() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as amplifier,
+        socket.create_connection(amplifier.getsockname()) as client,
+    ):
+        ours, _ = amplifier.accept()
+        settings = experiment("unread").model_dump(exclude_defaults=True)
+        settings["devices"] = {"trigno": {"emg_port": amplifier.getsockname()[1]}}
+        settings["participant"]["armband"] = "trigno16"
+        settings["clock"] = "lockstep"
+        live = LiveUdpDecoder(Experiment.model_validate(settings))
+        try:
+            now = pylsl.local_clock()
+            live._newest.append((now - 0.001, 5000.0))
+            assert live._stamp(None, now) == 5000.0
+            ours.sendall(bytes(64 * 100))  # 50 ms of 16 channels at 2 kHz
+            assert live._stamp(None, now) == pytest.approx(5000.0 - 0.05)
+            client.recv(64 * 100)
+            assert live._stamp(None, now) == 5000.0
+        finally:
+            live.close()
+            ours.close()
 
 
 def test_experiment_refuses_gestures_and_devices_that_cannot_be(tmp_path: Path) -> None:

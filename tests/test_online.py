@@ -332,7 +332,8 @@ def test_the_learner_ends_with_its_participant_and_keeps_what_it_learned(tmp_pat
     command = [sys.executable, "-m", "myoloop.live.learner", str(theirs.fileno())]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     theirs.close()
-    greeting = {"policy": str(find_file(POLICY)), "seed": 0, "adapt": adapt.model_dump(), "run_dir": str(tmp_path)}
+    greeting = {"policy": str(find_file(POLICY)), "seed": 0, "adapt": adapt.model_dump(), "later_s": 0.0}
+    greeting["run_dir"] = str(tmp_path)
     ours.send_bytes(pack_greeting(greeting))
     assert unpack_policy(ours.recv_bytes())[0] == {}, "it says when it is ready"
     size = start.params["params"]["Dense_0"]["kernel"].shape[0]

@@ -254,9 +254,9 @@ def test_the_internal_model_learns_what_the_decoder_answers():
     assert after < 0.15 * before
 
 
-@pytest.mark.parametrize("learner", ["internal_model", "gradient", "ppo"])
-def test_a_run_goes_on_bit_for_bit_with_every_learner(decoder, learner, tmp_path):
-    config = _small(decoder, learner)
+@pytest.mark.parametrize(("learner", "delay_s"), [("internal_model", 0.1), ("gradient", 0.0), ("ppo", 0.0)])
+def test_a_run_goes_on_bit_for_bit_with_every_learner(decoder, learner, delay_s, tmp_path):
+    config = _small(decoder, learner, delay_s=delay_s)
     first = Trainer(config)
     rows = [first.update() for _ in range(3)]
     first.save(tmp_path)
@@ -275,6 +275,36 @@ def test_a_run_goes_on_bit_for_bit_with_every_learner(decoder, learner, tmp_path
     assert max(jax.tree.leaves(moved)) > 0
     policy = second.policy
     assert policy.cues == ("target", "prediction") and policy.name.startswith(f"phase 2, {learner}")
+
+
+def test_answers_are_heard_as_many_steps_later_as_the_delay_says(decoder):
+    """Told nothing of the answers, participants with and without delay do the same; only what they hear, and are asked when
+    they hear it, differs. Without delay an answer is heard at once, and nothing waits."""
+    hand, steps, delay = load_hand(), 10, 3
+    body = Posture(np.zeros((2, 23)), np.zeros((2, 23)), np.zeros((2, 39)), np.zeros(2), np.zeros(2, bool))
+    step, judge = jax.jit(decide), jax.jit(judged)
+    answered, heard_then, paid, asked = ({} for _ in range(4))
+    for behind in (0, delay):
+        loop = _small(decoder, "ppo", delay_s=behind * 0.02, cues=("target",)).build(hand, 0.02).loop
+        size = observation_layout(loop.task.config.look_ahead_s, loop.cues).size
+        params, normaliser = loop.policy.init(jax.random.key(0)), init_normaliser(size)
+        state = init_loop(loop, jax.random.key(0), 0.0)
+        rows = []
+        for _ in range(steps):
+            state, made = step(loop, params, normaliser, state, body)
+            task, reward, _ = judge(loop, state, body, made.excitation)
+            state = state._replace(task=task)
+            rows.append([np.asarray(x) for x in (made.odds, state.odds, reward[:, -1], made.labels)])
+            ahead = np.asarray(asked_labels(loop.task, task, behind * 0.02))
+            np.testing.assert_array_equal(made.labels, ahead)
+        answered[behind], heard_then[behind], paid[behind], asked[behind] = map(np.stack, zip(*rows, strict=True))
+        assert (state.coming is None) == (behind == 0)
+    np.testing.assert_array_equal(answered[0], answered[delay])
+    np.testing.assert_array_equal(heard_then[0], answered[0])
+    np.testing.assert_array_equal(heard_then[delay][delay:], answered[0][:-delay])
+    assert (heard_then[delay][:delay] == 0).all() and np.abs(answered[0]).min() > 0
+    right = 1 - np.abs(1 / (1 + np.exp(-heard_then[delay])) - asked[0]).mean(axis=2)
+    np.testing.assert_allclose(paid[delay], right, atol=1e-5)  # of what is heard now, by what is asked now
 
 
 @pytest.mark.parametrize("kind", ["gru", "lda"])
@@ -327,6 +357,8 @@ def test_settings_that_do_not_fit_together_are_refused(decoder):
         ({"network": NetworkConfig((16,), recurrent=4)}, "improves feed-forward policies"),
         ({"cues": ("target", "applause")}, "applause"),
         ({"decoder": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"delay_s": 0.05}, "delay_s is 0.05: expected 0 or a whole number of control steps of 0.02 s"),
+        ({"delay_s": -0.02}, "delay_s is -0.02"),
         ({"conditions": {"fatige": 1.0}}, "fatigue"),
         ({"conditions": {"essential_tremor": 1.0}}, "does not belong to the recording"),
         ({"conditions": {"fatigue": 1.0}, "learner": "gradient"}, "expects a good recording"),

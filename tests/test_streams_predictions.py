@@ -207,3 +207,33 @@ def test_killed_decoder_is_found_again_when_it_restarts(inbox: tuple, same_sourc
     finally:
         first.kill()
         first.wait()
+
+
+OF_ANOTHER_SESSION = """
+import os, sys, time, pylsl
+from pathlib import Path
+ours = Path(os.environ["LSLAPICFG"]).read_text()
+assert "SessionID = " in ours
+pylsl.set_config_content(ours.replace("SessionID = ", "SessionID = not-"))
+out = pylsl.StreamOutlet(pylsl.StreamInfo(sys.argv[1], "Control", 5, 0, pylsl.cf_float32, "other"))
+print("open", flush=True)
+while True:
+    out.push_sample([1.0] * 5)
+    time.sleep(0.02)
+"""
+"""A decoder like any other, in an LSL session of its own."""
+
+
+def test_predictions_of_another_lsl_session_are_not_heard(inbox: tuple[PredictionInbox, str, list[str]]) -> None:
+    box, name, said = inbox
+    command = [sys.executable, "-c", OF_ANOTHER_SESSION, f"{name}_prediction"]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "open\n"
+        assert not wait_until(lambda: box.accepted > 0, 2.5)
+        ours = outlet(f"{name}_prediction")
+        assert feed(ours, GOOD, lambda: box.accepted > 0), "the session's own decoder is heard"
+        assert np.allclose(box.latest.values, GOOD) and not said  # type: ignore[union-attr]
+    finally:
+        other.kill()
+        other.communicate()

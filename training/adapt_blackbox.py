@@ -77,8 +77,9 @@ class BlackboxRun:
     """Participant time of the first session, calibration included, s."""
     measure_s: float = 180.0
     """Participant time of the last session, s."""
-    lockstep: dict[str, Any] = field(default_factory=lambda: {"behind_s": 0.06, "unanswered": 1.0})
-    """Of the clock while recording and learning, besides its kind; see experiment.ClockSettings."""
+    lockstep: dict[str, float] = field(default_factory=lambda: {"behind_s": 0.1, "timeout_s": 0.25, "unanswered": 1.0})
+    """Of the clock while recording and learning, besides its kind (experiment.ClockSettings). LibEMG, which answers every 50 ms
+    of EMG, now and then leaves an answer out."""
     seed: int = 0
     """Seed of everything random."""
     out: Path | None = None

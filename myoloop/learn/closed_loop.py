@@ -9,6 +9,7 @@ answer one control step old, as it is there when all goes well. What is asked is
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from myoloop.body.names import FINGERS
 from myoloop.decoder import networks
 from myoloop.decoder.weights import DecoderWeights
 from myoloop.errors import MyoloopError
+from myoloop.learn.delay import whole_steps
 from myoloop.learn.metrics import FlexionScores, Scores, score, score_flexion
 from myoloop.participant import Act, ParticipantConfig, Participants
 from myoloop.task.kinematics import build_kinematics, fingertips
@@ -47,6 +49,8 @@ class UseConfig:
     """Whether the participants perceive the decoder's answers; else they work blindly (open loop)."""
     dwell_s: float = 0.2
     """s for which all five answers must stay right in a trial (task/trials.py)."""
+    delay_s: float = 0.0
+    """s by which answers are heard later than at the end of the step whose EMG they answer; whole control steps."""
     sudden_s: float = 0.0
     """s for which each of a row of random gestures is asked suddenly and held; also the time limit of a trial. 0: the reference
     is followed."""
@@ -68,7 +72,7 @@ class Use(NamedTuple):
     excitation: np.ndarray
     """(steps, B, 39)"""
     odds: np.ndarray
-    """(steps, B, 5) log-odds answered."""
+    """(steps, B, 5) log-odds of the answers heard at the steps' ends."""
     labels: np.ndarray
     """(steps, B, 5)"""
     reached: np.ndarray
@@ -111,7 +115,7 @@ def use(
       watch: called with every step that counts, before the body moves: for what is not kept here, as spikes and EMG.
 
     Raises:
-      MyoloopError: a decoder for another armband.
+      MyoloopError: a decoder for another armband, or a delay that is no whole number of control steps.
     """
     band, network = participant.armband, decoder.config
     if (network.channels, network.rate_hz) != (band.channels, band.rate_hz):
@@ -128,7 +132,8 @@ def use(
     gestures = _sudden(config, hz)
     answer = jax.jit(networks.logits, static_argnums=0)
     state, acts, reached, answers = networks.init_state(network, config.participants), [], [], []
-    steps = round(config.seconds * hz)
+    steps, delay = round(config.seconds * hz), whole_steps(config.delay_s, hz)
+    unheard = deque([np.zeros((config.participants, len(FINGERS)), np.float32)] * delay)
     for step in range(steps + 1):
         if step in gestures:
             people.set_target(gestures[step])
@@ -137,7 +142,8 @@ def use(
             watch(people, act)
         acts.append(act)
         odds, state = answer(network, decoder.params, state, act.chunk)
-        answers.append(np.asarray(odds[:, -1]))
+        unheard.append(np.asarray(odds[:, -1]))
+        answers.append(unheard.popleft())
         if config.told:
             people.perceive(1.0 / (1.0 + np.exp(-answers[-1])))
         reached.append(people.move().qpos)

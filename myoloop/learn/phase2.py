@@ -18,6 +18,7 @@ from myoloop.emg.conditions import no_disorder, set_condition
 from myoloop.emg.config import EmgConfig
 from myoloop.emg.synthesis import EmgParams, build_emg, healthy
 from myoloop.errors import MyoloopError, unknown_name
+from myoloop.learn.delay import whole_steps
 from myoloop.learn.gradient import GradientConfig, GradientLearner
 from myoloop.learn.internal_model import InternalModelConfig, InternalModelLearner
 from myoloop.learn.learner import Learner
@@ -76,6 +77,9 @@ class Phase2Config:
     cues: tuple[str, ...] = ("target", "prediction")
     """What the policy is told besides: target (what is asked for: labels, or flexions where the decoder answers these),
     prediction (the decoder's last answer)."""
+    delay_s: float = 0.0
+    """s by which the decoder's answers are heard later than at the end of the control step whose EMG they answer; whole control
+    steps."""
     persistence: float = 0.8
     """Correlation of the exploration from step to step, for internal_model and gradient; PPO's is white."""
     engine: str = "mujoco"
@@ -141,6 +145,7 @@ class Phase2Config:
             cues=cues,
             circumstances=_circumstances(self.conditions, band, emg, self.environments),
             persistence=0.0 if self.learner == "ppo" else self.persistence,
+            delay=whole_steps(self.delay_s, self.control_hz),
         )
         learner: Learner
         if self.learner == "ppo":

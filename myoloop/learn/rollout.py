@@ -82,6 +82,8 @@ class Loop:
     """Of the recording; None: good ones."""
     persistence: float = struct.field(pytree_node=False, default=0.0)
     """Correlation of the exploration from step to step; PPO's must be 0."""
+    delay: int = struct.field(pytree_node=False, default=0)
+    """Control steps by which an answer is heard later than at the end of the step whose EMG it answers."""
 
     @property
     def policy(self) -> Policy:
@@ -120,7 +122,9 @@ class LoopState(NamedTuple):
     emg: EmgState | None
     decoder: networks.State | None
     odds: Array
-    """(B, 5) log-odds that the decoder answered last; 0 before."""
+    """(B, 5) log-odds of the answer heard last; 0 before."""
+    coming: Array | None
+    """(B, delay, 5) log-odds of the answers on their way, the next to be heard first; None without delay."""
     noise: Array
     """(B, 39) exploration of the last step, in standard deviations."""
     key: Array
@@ -140,9 +144,10 @@ class Decision(NamedTuple):
     emg_uv: Array
     """(B,) RMS of the step's EMG over all channels, microvolts; 0 without EMG."""
     odds: Array
-    """(B, 5) log-odds that the decoder answers at the end of the step; 0 without one."""
+    """(B, 5) log-odds that the decoder answers to the step's EMG, heard at its end or `Loop.delay` steps later; 0 without
+    decoder."""
     labels: Array
-    """(B, 5) what is asked for then, see `wished`."""
+    """(B, 5) what is asked for when that is heard, see `wished`."""
 
 
 class Experience(NamedTuple):
@@ -158,7 +163,7 @@ class Experience(NamedTuple):
     odds: Array
     """(T, B, 5) the decoder's answers to each step's EMG, log-odds."""
     labels: Array
-    """(T, B, 5) what was asked for at those steps' ends."""
+    """(T, B, 5) what was asked for when these were heard."""
 
 
 def init_loop(loop: Loop, key: Array, progress: float) -> LoopState:
@@ -171,6 +176,7 @@ def init_loop(loop: Loop, key: Array, progress: float) -> LoopState:
         emg=None if loop.emg is None else init_emg(loop.emg, np.arange(b)),
         decoder=None if loop.interface is None else networks.init_state(loop.interface.network, b),
         odds=jnp.zeros((b, len(FINGERS))),
+        coming=jnp.zeros((b, loop.delay, len(FINGERS))) if loop.delay else None,
         noise=jnp.zeros((b, len(MUSCLES))),
         key=of_steps,
     )
@@ -201,16 +207,25 @@ def decide(
     )
     action = sample(dist, noise)
     excitation = to_excitation(loop.action, action)
-    emg_state, decoder, odds, emg_uv = state.emg, state.decoder, state.odds, jnp.zeros(obs.shape[0])
+    emg_state, decoder, odds, emg_uv = state.emg, state.decoder, jnp.zeros_like(state.odds), jnp.zeros(obs.shape[0])
     if loop.emg is not None and state.emg is not None:
         out, emg_state = synthesise(loop.emg, state.emg, excitation, loop.samples, loop.circumstances)
         emg_uv = jnp.sqrt(jnp.mean(out.chunk**2, axis=(1, 2)))
         if loop.interface is not None and decoder is not None:
             answers, decoder = networks.logits(loop.interface.network, loop.interface.params, decoder, out.chunk)
             odds = answers[:, -1]
-    asked = wished(loop, state.task, loop.task.control_dt)
+    asked = wished(loop, state.task, (1 + loop.delay) * loop.task.control_dt)
     made = Decision(obs, private, action, log_prob(dist, action), excitation, push(state.task), emg_uv, odds, asked)
-    return LoopState(state.task, carry, emg_state, decoder, odds, noise, key), made
+    heard, coming = next_heard(state.coming, odds)
+    return LoopState(state.task, carry, emg_state, decoder, heard, coming, noise, key), made
+
+
+def next_heard(coming: Array | None, odds: Array) -> tuple[Array, Array | None]:
+    """Another answer (B, 5) sets out; the one that is heard now, and those on their way then, see `LoopState`."""
+    if coming is None:
+        return odds, None
+    queue = jnp.concatenate([coming, odds[:, None]], axis=1)
+    return queue[:, 0], queue[:, 1:]
 
 
 def perceive(loop: Loop, state: LoopState, body: Posture) -> tuple[Array, Array]:
@@ -242,8 +257,8 @@ def wished(loop: Loop, state: TrackingState, ahead: float) -> Array:
 
 
 def judged(loop: Loop, state: LoopState, body: Posture, excitation: Array) -> tuple[TrackingState, Array, Figures]:
-    """The task's judgement and, with a decoder, one more part of the reward: how near it comes to what is asked for at the
-    step's end, 0..1, mean over the fingers; of labels this is the probability that it gives to them."""
+    """The task's judgement and, with a decoder, one more part of the reward: how near the answer heard at the step's end comes
+    to what is asked for then, 0..1, mean over the fingers; of labels this is the probability that it gives to them."""
     task, reward, figures = judge(loop.task, state.task, body, excitation)
     if loop.interface is None:
         return task, reward, figures

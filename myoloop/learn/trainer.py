@@ -29,7 +29,7 @@ from myoloop.learn.metrics import cross_entropy
 from myoloop.learn.rollout import DeviceCollector, Experience, HostCollector, Loop
 from myoloop.policy.learned import LearnedPolicy, save_policy
 
-VERSION = 3
+VERSION = 4
 
 
 class Run(Protocol):

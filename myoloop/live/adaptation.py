@@ -18,15 +18,16 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from myoloop.experiment import Experiment
 from myoloop.live.channel import END, pack_experience, pack_greeting, unpack_policy
+from myoloop.live.link import longest_s
 from myoloop.participant import Act, Participants
-from myoloop.streams.predictions import PredictionInbox
+from myoloop.streams.predictions import Prediction
 
 WAITING = 6000
 """Control steps that may wait until the learner is ready, two minutes of them; then the oldest are dropped and counted."""
@@ -36,6 +37,14 @@ PATIENCE_S = (3.0, 1.0)
 """How long the learner has to end when the session does, and after SIGTERM, before it is killed."""
 
 
+class Hears(Protocol):
+    """Where answers come from: an inbox, or a link behind it."""
+
+    @property
+    def recent(self) -> deque[Prediction]:
+        """The answers that nobody has taken out yet, the oldest first."""
+
+
 class Adaptation:
     """The participant's side of learning online."""
 
@@ -43,7 +52,7 @@ class Adaptation:
         self,
         experiment: Experiment,
         people: Participants,
-        inbox: PredictionInbox,
+        inbox: Hears,
         run_dir: Path | None,
         say: Callable[[str], None],
     ):
@@ -79,7 +88,7 @@ class Adaptation:
         if out:
             out.close()
         greeting = {
-            "policy": me.policy, "seed": experiment.seed, "adapt": me.adapt.model_dump(),
+            "policy": me.policy, "seed": experiment.seed, "adapt": me.adapt.model_dump(), "later_s": longest_s(experiment.link),
             "run_dir": str(run_dir.resolve()) if run_dir else None,
         }  # fmt: skip
         self._channel.send_bytes(pack_greeting(greeting))

@@ -41,7 +41,9 @@ class LearnerProcess:
         self._about = {"adapt": self._adapt, "policy": Path(greeting["policy"]).name, "seed": greeting["seed"]}
         policy = told_all(load_policy(greeting["policy"]).policy)
         habit = told_as(load_policy(self._adapt["habit"]).policy, policy.cues) if self._adapt["habit"] else None
-        self._learner = OnlineLearner(policy, config_from(self._adapt, greeting["seed"], policy), habit)
+        self._learner = OnlineLearner(
+            policy, config_from(self._adapt, greeting["seed"], policy, greeting["later_s"]), habit
+        )
         self._heard: deque[bytes] = deque()
         self._news, self._over = threading.Event(), threading.Event()
         self._saved = time.monotonic()
@@ -99,9 +101,11 @@ class LearnerProcess:
             save_policy(self._run_dir / POLICY, self._learner.policy, about)
 
 
-def config_from(adapt: dict[str, Any], seed: int, policy: LearnedPolicy) -> OnlineConfig:
-    """The learner's configuration from what an experiment says (experiment.AdaptSettings)."""
+def config_from(adapt: dict[str, Any], seed: int, policy: LearnedPolicy, later_s: float = 0.0) -> OnlineConfig:
+    """The learner's configuration from what an experiment says (experiment.AdaptSettings); later_s: how much longer than else
+    an answer may take."""
     config = OnlineConfig(seed=seed)
+    config = dataclasses.replace(config, late_s=config.late_s + later_s)
     model = config.internal_model
     stretches = max(1, round(adapt["remembered_s"] * policy.control_hz / config.stretch))
     forward = dataclasses.replace(model.forward, remembered=stretches)

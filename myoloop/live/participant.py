@@ -23,6 +23,7 @@ from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.adaptation import Adaptation
 from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir, wait_until_heard
 from myoloop.live.feedback import LOST_AFTER_S, Feedback, FeedbackHold
+from myoloop.live.link import Link, longest_s
 from myoloop.live.person import participant_config
 from myoloop.live.record import STEP_COLUMNS, Info, StepRecord
 from myoloop.live.threaded import Threaded
@@ -77,7 +78,9 @@ class LiveParticipant(Threaded):
         )
         self._clock = self._make_clock()
         self._inbox = PredictionInbox(me.id, self._board.say, self._clock.now)
-        self._hold = FeedbackHold(me.stale_after_s, self._event)
+        link = experiment.link
+        self._link = Link(link, experiment.seed) if link else None
+        self._hold = FeedbackHold(me.stale_after_s + longest_s(link), self._event)
         self._watchers: list[Callable[[StepRecord], None]] = []
         self._commands: deque[Callable[[], None]] = deque()
         super().__init__(participant=self._run)
@@ -103,7 +106,8 @@ class LiveParticipant(Threaded):
         self._last: StepRecord | None = None
         self._adaptation: Adaptation | None = None
         if me.adapt is not None:
-            self._adaptation = Adaptation(experiment, self._people, self._inbox, self._run_dir, self._board.say)
+            heard = self._link or self._inbox
+            self._adaptation = Adaptation(experiment, self._people, heard, self._run_dir, self._board.say)
         self._phase = "ready"
         self._board.start()
 
@@ -245,6 +249,7 @@ class LiveParticipant(Threaded):
             "predictions_restamped": self._inbox.restamped,
             "prediction_source": self._inbox.source,
             "stale_steps": self._hold.stale_steps,
+            "link": self._link.status() if self._link else None,
             "log_failed": self._log.failed if self._log else None,
             "learner": self._adaptation.status() if self._adaptation else None,
         }
@@ -316,7 +321,8 @@ class LiveParticipant(Threaded):
             self._board.say(f"the process was held up for {tick.skipped_s:.1f} s: the time line was moved")
             self._event(f"clock moved {tick.skipped_s:.3f}")
         self._obey(tick.started)
-        feedback = self._hold.step(self._inbox.latest, tick.started)
+        link, inbox = self._link, self._inbox
+        feedback = self._hold.step(link.step(inbox.recent, tick.started) if link else inbox.latest, tick.started)
         if self.experiment.participant.feedback:
             self._people.perceive(feedback.values)
         act = self._people.act()
@@ -393,7 +399,7 @@ class LiveParticipant(Threaded):
 
     def _count(self, act: Act, feedback: Feedback, target: np.ndarray) -> None:
         """Accuracy counts every control step from the first prediction on, stale ones too."""
-        if self._inbox.accepted:
+        if np.isfinite(feedback.age_s):
             self._judged += 1
             self._right += (feedback.values > 0.5) == (target > 0.5)
         self._effort += float(np.mean(act.excitation[0] ** 2))

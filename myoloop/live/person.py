@@ -9,6 +9,7 @@ from myoloop.emg.conductor import conductor_from
 from myoloop.emg.config import config_from
 from myoloop.emg.people import sample_person
 from myoloop.experiment import Experiment, ReferenceSettings
+from myoloop.live.link import lag_s
 from myoloop.participant import ParticipantConfig
 from myoloop.policy.exploration import Exploration
 from myoloop.task.prompts import PromptsConfig
@@ -36,6 +37,7 @@ def participant_config(experiment: Experiment) -> ParticipantConfig:
         control_hz=me.control_hz,
         force=me.force,
         exploration=_exploration(experiment),
+        lag_s=lag_s(experiment.link, me.control_hz),
     )
 
 

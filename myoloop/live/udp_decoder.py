@@ -12,8 +12,12 @@ import pylsl
 
 from myoloop.body.names import FINGERS
 from myoloop.devices.datagrams import Gestures, Refusal, read_datagram
+from myoloop.devices.muovi import PACKET_BYTES, SAMPLES_A_PACKET
 from myoloop.devices.network import is_loopback
+from myoloop.devices.queues import unread_bytes
+from myoloop.devices.trigno_protocol import FRAME_BYTES as TRIGNO_BYTES
 from myoloop.devices.udp import UdpInbox
+from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
 from myoloop.live.board import Board, log, make_run_dir
@@ -33,6 +37,8 @@ class LiveUdpDecoder(Threaded):
 
     A prediction's stamp is the time of the newest EMG sample that had gone out when the software answered: it cannot have
     used a newer one. "When it answered" is the time in the datagram if there is a usable one, else the datagram's arrival.
+    In lockstep, where a queue in front of the software would never get shorter, what it has not read yet out of its connection to
+    an emulated amplifier is taken off besides; the system takes up to 10 ms to tell, too long for real time.
     """
 
     def __init__(self, experiment: Experiment, run_dir: str | Path | None = None):
@@ -68,6 +74,7 @@ class LiveUdpDecoder(Threaded):
         )
         self._refused: Counter[str] = Counter()
         self._sent = self._declined = self._timed = 0
+        self._amplifier = amplifier(experiment) if experiment.clock.kind == "lockstep" else None
         self._newest: deque[tuple[float, float]] = deque(maxlen=150)  # (when it was here, its stamp) of the last chunks
         super().__init__(datagrams=self._receive, newest=self._watch)
         self.error: BaseException | None = None
@@ -128,7 +135,7 @@ class LiveUdpDecoder(Threaded):
                 self._sent += 1
 
     def _stamp(self, unix_time: float | None, arrived: float) -> float:
-        """The stamp of a prediction, `local_clock`."""
+        """The stamp of the newest EMG that the software may have used; the time of its answer if there was none lately."""
         answered = arrived
         if unix_time is not None:
             age = time.time() - unix_time
@@ -136,7 +143,16 @@ class LiveUdpDecoder(Threaded):
                 answered = arrived - age
                 self._timed += 1
         known = [(here, stamp) for here, stamp in list(self._newest) if here <= answered]
-        return known[-1][1] if known and answered - known[-1][0] < QUIET_S else answered
+        if not known or answered - known[-1][0] >= QUIET_S:
+            return answered
+        return known[-1][1] - self._unread_s()
+
+    def _unread_s(self) -> float:
+        """Seconds of EMG that wait in the software's connection to the amplifier; 0 where that is not known."""
+        if self._amplifier is None:
+            return 0.0
+        port, bytes_a_second = self._amplifier
+        return (unread_bytes(port) or 0) / bytes_a_second
 
     def _watch(self) -> None:
         """Keeps when each chunk of EMG was there."""
@@ -148,3 +164,14 @@ class LiveUdpDecoder(Threaded):
                     self._newest.append((pylsl.local_clock(), float(np.max(block.stamps))))
         finally:
             follower.close()
+
+
+def amplifier(experiment: Experiment) -> tuple[int, float] | None:
+    """TCP port of the emulated amplifier's EMG and its bytes a second; None if there is none, or two."""
+    devices, rate_hz = experiment.devices, armband_from(experiment.participant.armband).rate_hz
+    ways = []
+    if devices.trigno is not None:
+        ways.append((devices.trigno.emg_port, TRIGNO_BYTES * rate_hz))
+    if devices.muovi is not None:
+        ways.append((devices.muovi.port, PACKET_BYTES / SAMPLES_A_PACKET * rate_hz))
+    return ways[0] if len(ways) == 1 and ways[0][0] else None

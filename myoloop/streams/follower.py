@@ -45,7 +45,8 @@ class StreamFollower:
           prefer: orders the candidates and drops those that are not meant, best first; default: newest first.
           buffer_s: seconds (x 100 samples for irregular streams) that liblsl may hold back.
         """
-        self._resolver = pylsl.ContinuousResolver(pred=predicate, forget_after=FORGET_AFTER_S)
+        # in brackets: liblsl puts "session_id=... and" before it, which an "or" inside would undo
+        self._resolver = pylsl.ContinuousResolver(pred=f"({predicate})", forget_after=FORGET_AFTER_S)
         self._prefer = prefer or newest_first
         self._buffer_s = buffer_s
         self._inlet: pylsl.StreamInlet | None = None

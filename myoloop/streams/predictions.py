@@ -150,10 +150,11 @@ class PredictionInbox:
                 )
             self.accepted += 1
             usable = np.clip(values, 0, 1).astype(np.float32)
+            prediction = Prediction(usable, time, now, self.accepted, pylsl.local_clock())
+            self.recent.append(prediction)  # before anybody is told that it is there
             with self._news:
-                self.latest = Prediction(usable, time, now, self.accepted, pylsl.local_clock())
+                self.latest = prediction
                 self._news.notify()
-            self.recent.append(self.latest)
 
     def _once(self, kind: str, message: str) -> None:
         self._said[kind] += 1
