@@ -2,7 +2,7 @@
 
     python benchmarks/libemg_loop.py --people 3 --duration 150 --out docs/results/libemg.json
 
-Needs LibEMG's environment (docs/amplifiers.md). Balanced accuracy: the mean over the gestures of the share of control steps in
+Needs LibEMG's environment (docs/real-software.md). Balanced accuracy: the mean over the gestures of the share of control steps in
 which the decoded fingers were nearest to the gesture asked for, from the first prediction on: of all steps, and of the steady
 ones, those from 0.8 s after a prompt on (the hand needs 0.4 s, the window is 0.2 s long, answers come every 50 ms). The last
 line of the output is one JSON object.

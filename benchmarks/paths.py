@@ -7,7 +7,7 @@ without LSL at an emulated amplifier. All are asked for the same gestures by the
 calibrate first; nothing counts before a path's first prediction. Every number is from the report.json of its run folder.
 
 What latency means: the LSL paths stamp each answer with the newest EMG sample behind it, so it is the age of that sample when
-the answer is first used. UDP carries no such stamp: there it is a lower bound (docs/amplifiers.md). A path whose environment
+the answer is first used. UDP carries no such stamp: there it is a lower bound (docs/real-software.md). A path whose environment
 is missing is left out, and said. The last line of the output is one JSON object.
 """
 

@@ -19,6 +19,7 @@ import pytest
 import pyxdf
 import yaml
 
+from myoloop.decoder.runtime import OnnxDecoder
 from myoloop.experiment import load_experiment
 from myoloop.live.board import RECORDING, read_status
 from myoloop.report import report_of_recording
@@ -100,6 +101,19 @@ def test_the_recording_alone_tells_what_the_report_tells(recorded: Path) -> None
     )
     assert done.returncode == 0 and "feedback latency" in done.stdout, done.stderr
     assert json.loads((recorded / "session.report.json").read_text())["task"] == live["task"]
+
+
+@needs_labrecorder
+def test_a_decoder_answers_the_recorded_emg_as_it_did_in_the_session(recorded: Path) -> None:
+    session = read_xdf(recorded)
+    experiment = load_experiment(recorded / "config.yaml")
+    assert experiment.decoder is not None and experiment.decoder.model is not None
+    again = list(OnnxDecoder(experiment.decoder.model).push(session.need("emg").samples))
+    live = session.need("prediction")
+    assert len(again) == len(live.samples)
+    np.testing.assert_allclose(np.stack([values for _, values in again]), live.samples, atol=1e-5)
+    used = [session.need("emg").stamps[used - 1] for used, _ in again]
+    np.testing.assert_allclose(used, live.stamps, atol=1e-6)
 
 
 # --- the recorder alone, with streams made here -------------------------------------------------------------------------

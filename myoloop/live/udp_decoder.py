@@ -37,8 +37,8 @@ class LiveUdpDecoder(Threaded):
 
     A prediction's stamp is the time of the newest EMG sample that had gone out when the software answered: it cannot have
     used a newer one. "When it answered" is the time in the datagram if there is a usable one, else the datagram's arrival.
-    In lockstep, where a queue in front of the software would never get shorter, what it has not read yet out of its connection to
-    an emulated amplifier is taken off besides; the system takes up to 10 ms to tell, too long for real time.
+    In lockstep, where a queue in front of the software would never get shorter, what it has not read yet out of its connection
+    to an emulated amplifier is taken off besides; the system takes up to 10 ms to tell, too long for real time.
     """
 
     def __init__(self, experiment: Experiment, run_dir: str | Path | None = None):
