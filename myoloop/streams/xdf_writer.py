@@ -9,6 +9,7 @@ watching for streams that come later looks every 5 s: what is sent in between is
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import platform
@@ -122,6 +123,7 @@ def _same_network() -> None:
     handle, name = tempfile.mkstemp(prefix="myoloop-lsl-", suffix=".cfg")
     with os.fdopen(handle, "w") as file:
         file.write(LOOPBACK)
+    atexit.register(Path(name).unlink, missing_ok=True)
     os.environ["LSLAPICFG"] = name
 
 
