@@ -26,6 +26,7 @@ REQUIRES = [
     "psutil>=7,<8",
     "pydantic>=2.10,<3",
     "pylsl>=1.18,<2",  # set_channel_labels
+    "pyxdf>=1.17,<2",
     "pyyaml>=6,<7",
     "rich>=14,<16",
     "safetensors>=0.5,<1",
@@ -58,6 +59,9 @@ ROS = [
     "cmake>=3.28,<5",
     "ninja>=1.11,<2",
 ]
+
+# LabRecorder, for session.xdf. It has wheels for Python 3.11 and 3.12 only; without it sessions run and are not recorded.
+RECORD = ["labrecorder>=1.0.0rc0,<2; python_version < '3.13'"]
 
 WARP = ["mujoco-warp>=4.0,<5", "warp-lang>=1.19,<2"]
 
@@ -104,7 +108,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={NAME: ["**/*.html", "**/*.j2", "**/*.css", "**/*.json", "**/*.csv"]},
     install_requires=REQUIRES,
-    extras_require={"ros": ROS, "warp": WARP, "dev": DEV},
+    extras_require={"ros": ROS, "record": RECORD, "warp": WARP, "dev": DEV},
     entry_points={"console_scripts": [f"{NAME} = {NAME}.cli:main"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

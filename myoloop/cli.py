@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 import yaml
@@ -17,6 +17,7 @@ from myoloop.errors import MyoloopError
 
 app = SubcommandApp()
 datasets = SubcommandApp()
+exports = SubcommandApp()
 
 ABOUT = """A virtual participant for EMG interfaces: a simulated hand whose surface EMG goes out over Lab Streaming Layer, and a
 decoder whose predictions come back. `myoloop run` does it all; `myoloop COMMAND --help` explains one command."""
@@ -143,15 +144,91 @@ def device(experiment: File, /, run_dir: Path | None = None) -> None:
 
 
 @app.command
-def report(run_dir: File, /) -> None:
-    """Write the report of a run folder again.
+def recorder(experiment: File, /, run_dir: Path) -> None:
+    """Run only the recording of a session: all its LSL streams into session.xdf. `myoloop run` starts it by itself.
 
     Args:
-      run_dir: e.g. runs/latest.
+      experiment: YAML file.
+      run_dir: folder for the file and its status: the participant's.
     """
-    from myoloop.report import rewrite_report
+    from myoloop.experiment import load_experiment
+    from myoloop.live.recorder import LiveRecorder
 
-    rewrite_report(run_dir)
+    _live(LiveRecorder(load_experiment(experiment), run_dir))
+
+
+@app.command
+def report(run_dir: File, /) -> None:
+    """Write the report of a run folder again, or say what an XDF recording alone tells of its session.
+
+    Example: myoloop report runs/latest/session.xdf. Its figures go into session.report.json beside it.
+
+    Args:
+      run_dir: e.g. runs/latest, or an .xdf file.
+    """
+    from myoloop.report import rewrite_recording, rewrite_report
+
+    (rewrite_recording if run_dir.suffix == ".xdf" else rewrite_report)(run_dir)
+
+
+@app.command
+def replay(
+    recording: File,
+    /,
+    speed: float = 1.0,
+    participant: str | None = None,
+    answers: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    wait: float = 60.0,
+) -> None:
+    """Send a recording again over LSL, in its own timing, with new time stamps: run a decoder on it.
+
+    Example: myoloop replay runs/latest/session.xdf
+
+    Args:
+      recording: an .xdf file or a run folder.
+      speed: times real time.
+      participant: id of the streams, instead of the recorded one.
+      answers: send the recorded predictions too, and what the participant perceived of them.
+      wait: seconds to wait for somebody who listens to the EMG.
+    """
+    from myoloop.live.replay import LiveReplay, replay_with_bar
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    replay_with_bar(LiveReplay(recording, speed, participant, answers, wait), stop.is_set)
+
+
+app.command(exports, name="export", help="Give a recording to other software: `myoloop export libemg`.")
+
+
+@exports.command
+def libemg(
+    recording: File,
+    /,
+    out: Path,
+    gestures: tuple[str, ...] = (),
+    unit: Literal["volts", "microvolts"] = "volts",
+    skip: float = 0.8,
+    cut: float = 0.1,
+) -> None:
+    """Write a recording's prompted gestures as LibEMG's folder layout: C_<class>_R_<repetition>.csv.
+
+    Example: myoloop export libemg runs/latest --out calibration
+
+    Args:
+      recording: an .xdf file or a run folder, of a session with prompts (experiments/calibration.yaml).
+      out: folder for the files.
+      gestures: names in the order of their class numbers; default: as in the experiment.
+      unit: of the values.
+      skip: seconds left out after each prompt.
+      cut: seconds left out before the next one.
+    """
+    from myoloop.streams.prompted import CutRules, write_libemg_folder
+    from myoloop.streams.xdf import read_xdf
+
+    count = write_libemg_folder(read_xdf(recording), out, gestures or None, CutRules(skip, cut), unit)
+    print(f"{out}: {count} repetitions of each gesture, in {unit}; classes.json names the classes")
 
 
 app.command(datasets, name="dataset", help="Look into a recorded dataset: `myoloop dataset info`.")

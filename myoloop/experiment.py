@@ -207,6 +207,14 @@ class ClockSettings(Settings):
     )
 
 
+class RecordSettings(Settings):
+    """What of a session is kept; `record: false` keeps no streams."""
+
+    xdf: bool = Field(
+        True, description="every LSL stream of the session into session.xdf, where labrecorder is installed"
+    )
+
+
 class LinkSettings(Settings):
     """What is injected between a prediction's arrival and the control step that uses it (live/link.py)."""
 
@@ -247,6 +255,15 @@ class Experiment(Settings):
         default_factory=list, description="what happens during the session, in the order of time"
     )
     devices: DevicesSettings = Field(default_factory=lambda: DevicesSettings())  # type: ignore[call-arg]
+    record: RecordSettings = Field(
+        default_factory=lambda: RecordSettings(),  # type: ignore[call-arg]
+        description="what is kept: `true`, `false`, or the keys below",
+    )
+
+    @field_validator("record", mode="before")
+    @classmethod
+    def _short_record(cls, value: Any) -> Any:
+        return {"xdf": value} if isinstance(value, bool) else value
 
     @field_validator("clock", mode="before")
     @classmethod

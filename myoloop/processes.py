@@ -20,6 +20,9 @@ from myoloop.live.board import SUPERVISED
 PATIENCE_S = (6.0, 3.0)
 """How long a process has to end after SIGINT, and after SIGTERM, before the next stronger signal."""
 
+CLOSING_S = (25.0, 5.0)
+"""The same for the recorder, which takes up to 10 s to close its file."""
+
 LONG_LIFE_S = 60.0
 """A process that ran this long before it ended is started again at once."""
 
@@ -32,8 +35,16 @@ NODES = {"participant": "virtual_participant", "decoder": "onnx_decoder"}
 class Child:
     """One supervised process with its log file."""
 
-    def __init__(self, name: str, command: list[str], log: Path, env: dict[str, str]):
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        log: Path,
+        env: dict[str, str],
+        patience_s: tuple[float, float] = PATIENCE_S,
+    ):
         self.name = name
+        self._patience_s = patience_s
         self._command, self._log, self._env = command, log, env
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
@@ -76,7 +87,9 @@ class Child:
         """Makes sure that it ends: SIGINT, then SIGTERM, then SIGKILL."""
         if self._process is None:
             return
-        for number, patience in zip((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), (*PATIENCE_S, 5.0), strict=True):
+        for number, patience in zip(
+            (signal.SIGINT, signal.SIGTERM, signal.SIGKILL), (*self._patience_s, 5.0), strict=True
+        ):
             if self._process.poll() is not None:
                 return
             self._process.send_signal(number)

@@ -25,7 +25,9 @@ from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
 from myoloop.report_pace import pace
 from myoloop.report_page import page
+from myoloop.report_recording import counted, emg_figures, steps_of
 from myoloop.streams.rowlog import read_events, read_rows
+from myoloop.streams.xdf import read_xdf
 from myoloop.task.gestures import GestureScores, score_gestures
 from myoloop.task.trials import gesture_trials, quantiles
 
@@ -91,10 +93,28 @@ def rewrite_report(run_dir: Path) -> None:
     write_report(run_dir, witness, stretch)
 
 
+def rewrite_recording(path: Path) -> None:
+    """Prints the figures of a recording and writes them as `<stem>.report.json` beside it.
+
+    Raises:
+      MyoloopError: it is no recording of a session, or the figures cannot be written.
+    """
+    report = report_of_recording(path)
+    console = Console()
+    print_recording(report, console)
+    place = path.with_suffix(".report.json")
+    try:
+        place.write_text(json.dumps(report, indent=2, allow_nan=False), encoding="utf-8")
+    except OSError as error:
+        raise MyoloopError(f"{place} could not be written: {error.strerror}. The figures are above.") from error
+    console.print(f"figures: {place}")
+
+
 def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a session from its run folder; NaN never occurs, what is unknown is null."""
     config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
     participant = read_status(run_dir, "participant") or {}
+    recorder = read_status(run_dir, "recorder")
     rows = _rows(run_dir)
     lives = [s for s in (_json(p) for p in sorted(run_dir.glob("decoder*.status.json"))) if s]
     served = [s for s in (_json(p) for p in sorted(run_dir.glob("device*.status.json"))) if s]
@@ -129,10 +149,11 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "course": course(rows, control_hz),
         "changes": [] if rows is None else changes(read_events(run_dir / "events.jsonl"), float(rows["time"][0])),
         "adaptation": learning(run_dir, config, participant),
-        "effort": None if rows is None else round(float(np.mean(rows["excitation"] ** 2)), 5),
+        "effort": _effort(rows),
+        "recording": counted(run_dir, participant, lives, recorder),
         "environment": _environment(config),
         "messages": participant.get("messages", [])
-        + [m for life in [*lives, *served] for m in life.get("messages", [])],
+        + [m for life in [*lives, *served, recorder or {}] for m in life.get("messages", [])],
     }
     return report
 
@@ -154,18 +175,9 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     table = Table(show_header=False, box=None, title=f"{report['name']}: {report['duration_s']:g} s")
     loop, task, emg = report["loop"], report["task"], report["emg"]
     latency, step = loop["feedback_latency_ms"], loop["step_ms"]
-    accuracy = task["accuracy"]
-    fingers = ", ".join(f"{k} {100 * v:.0f}" for k, v in (task["accuracy_per_finger"] or {}).items())
     if ill := report["participant"]["conditions"]:
         table.add_row("conditions", ", ".join(f"{name} {strength:g}" for name, strength in ill.items()))
-    table.add_row("accuracy", "open loop" if accuracy is None else f"{100 * accuracy:.1f} %  ({fingers})")
-    if named := task["gestures"]:
-        shares = ", ".join(f"{name} {100 * share:.0f}" for name, share in named["by_gesture"].items())
-        table.add_row("prompted gestures", f"{100 * named['balanced_accuracy']:.1f} % balanced  ({shares})")
-    if (trials := task["trials"]) and trials["count"]:
-        after = trials["time_to_reach_s"]
-        when = f", median {after['median']:.2f} s after the change" if after else ""
-        table.add_row("gestures", f"{100 * trials['reached']:.0f} % of {trials['count']} reached{when}")
+    _task_figures(table, task)
     if learner := report["adaptation"]:
         lost = ", and was lost" if learner["lost"] else ""
         table.add_row("learner", f"{learner['stretches']} stretches, {learner['swaps']} policies taken over{lost}")
@@ -182,6 +194,8 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     if pace := report["decoder"]["pace"]:
         table.add_row("decoder", f"{pace['verdict']}: {pace['why']}")
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")
+    if kept := report["recording"]:
+        table.add_row("recording", f"{kept['file']}: {kept['bytes'] / 1e6:.1f} MB, {kept['lost']} samples lost")
     table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost")
     for name in ("trigno", "muovi"):
         if lives := [life[name] for life in report["devices"] if name in life]:
@@ -190,6 +204,72 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
             )
             table.add_row(f"emulated {name}", f"{sent} frames sent, {dropped} dropped, {clients} connections")
     console.print(table)
+
+
+def report_of_recording(path: Path) -> dict[str, Any]:
+    """The task figures of a session from its recording alone; they agree with the session's own report.
+
+    Args:
+      path: an XDF file or a run folder.
+
+    Raises:
+      MyoloopError: no such file, or no recording of a participant.
+    """
+    session = read_xdf(path)
+    emg = session.need("emg")
+    rows = steps_of(session)
+    events = session.events
+    control_hz = session.streams["target"].rate_hz if "target" in session.streams else 0.0
+    begin = float(rows["time"][0]) if rows is not None else float(emg.stamps[0])
+    return {
+        "participant": session.participant,
+        "duration_s": round(len(rows) / control_hz, 3) if rows is not None and control_hz else None,
+        "emg": emg_figures(emg),
+        "loop": {
+            "control_hz": control_hz or None,
+            "steps": 0 if rows is None else len(rows),
+            "feedback_latency_ms": None if rows is None else quantiles(rows["feedback_latency_ms"]),
+        },
+        "predictions": len(session.streams["prediction"].stamps) if "prediction" in session.streams else 0,
+        "task": _task(rows, control_hz, session.gestures),
+        "effort": _effort(rows),
+        "changes": changes(events, begin),
+        "streams": {stream.name: len(stream.stamps) for stream in session.streams.values()},
+        "notes": list(session.notes),
+    }
+
+
+def print_recording(report: dict[str, Any], console: Console) -> None:
+    """The figures of `report_of_recording` as a small table."""
+    table = Table(show_header=False, box=None, title=f"{report['participant']}: {report['duration_s'] or 0:g} s")
+    latency, emg = report["loop"]["feedback_latency_ms"], report["emg"]
+    _task_figures(table, report["task"])
+    table.add_row("feedback latency", f"median {latency['median']} ms, p99 {latency['p99']} ms" if latency else "-")
+    table.add_row("EMG", f"{emg['channels']} channels, {emg['rate_hz']:g} Hz, {emg['samples']} samples")
+    table.add_row("RMS", f"{np.median(emg['rms_uv']):.1f} µV (median of the channels)")
+    table.add_row("median frequency", f"{np.median(emg['median_frequency_hz']):.0f} Hz (median of the channels)")
+    table.add_row("samples", ", ".join(f"{name} {count}" for name, count in report["streams"].items()))
+    for note in report["notes"]:
+        table.add_row("note", note)
+    console.print(table)
+
+
+def _effort(rows: np.ndarray | None) -> float | None:
+    return None if rows is None else round(float(np.mean(rows["excitation"] ** 2)), 5)
+
+
+def _task_figures(table: Table, task: dict[str, Any]) -> None:
+    """Rows on what the task came to."""
+    accuracy = task["accuracy"]
+    fingers = ", ".join(f"{k} {100 * v:.0f}" for k, v in (task["accuracy_per_finger"] or {}).items())
+    table.add_row("accuracy", "open loop" if accuracy is None else f"{100 * accuracy:.1f} %  ({fingers})")
+    if named := task["gestures"]:
+        shares = ", ".join(f"{name} {100 * share:.0f}" for name, share in named["by_gesture"].items())
+        table.add_row("prompted gestures", f"{100 * named['balanced_accuracy']:.1f} % balanced  ({shares})")
+    if (trials := task["trials"]) and trials["count"]:
+        after = trials["time_to_reach_s"]
+        when = f", median {after['median']:.2f} s after the change" if after else ""
+        table.add_row("gestures", f"{100 * trials['reached']:.0f} % of {trials['count']} reached{when}")
 
 
 def _loop(rows: np.ndarray | None, participant: dict[str, Any], control_hz: float) -> dict[str, Any]:

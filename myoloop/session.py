@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import numpy as np
 from rich.console import Console
 
 from myoloop.experiment import Experiment, save_experiment
-from myoloop.live.board import WITNESS_READY, make_run_dir, read_status
+from myoloop.live.board import RECORDING, WITNESS_READY, make_run_dir, read_status
 from myoloop.liveline import LiveLine
-from myoloop.processes import BAD_INPUT, Backoff, Child, command_for, environment_for, parts_of
+from myoloop.processes import BAD_INPUT, CLOSING_S, Backoff, Child, command_for, environment_for, parts_of
 from myoloop.streams.network import use_loopback
 from myoloop.streams.witness import EmgWitness
+from myoloop.streams.xdf_writer import why_not
+
+STEPPING_S = 6.0
+"""How long the participant may take to make its last step."""
 
 START_UP_S = 180.0
 """How long the participant may take to get ready (the first start compiles)."""
@@ -70,12 +75,18 @@ class Session:
             for part in parts_of(experiment):
                 command = command_for(part, experiment, self._config, self.run_dir)
                 self._parts[part] = Child(part, command, logs / f"{part}.log", env)
+        self._unrecorded = why_not() if experiment.record.xdf else None
+        if experiment.record.xdf and not self._unrecorded:
+            env = environment_for(experiment.model_copy(update={"ros": False}))
+            command = command_for("recorder", experiment, self._config, self.run_dir)
+            self._parts["recorder"] = Child("recorder", command, logs / "recorder.log", env, CLOSING_S)
+            (self.run_dir / RECORDING).touch()
         if run_dir is None:
             _link_latest(Path(runs), self.run_dir)
         self._stop = threading.Event()
         self._backoff = {name: Backoff() for name in self._parts}
         self._given_up: set[str] = set()
-        self._told = 0
+        self._told: Counter[str] = Counter()
         self.failure: str | None = None
         """why the session ended early, if it did"""
 
@@ -107,12 +118,16 @@ class Session:
         begin = time.monotonic()
         ready = self.run_dir / WITNESS_READY
         with LiveLine(self.experiment, self.console) as line:
+            if self._unrecorded:
+                line.say(f"recording is off: {self._unrecorded}")
             while not self._stop.wait(0.2):
                 status = read_status(self.run_dir, "participant")
                 decoder = read_status(self.run_dir, "decoder") or {}
-                if witness.connected.is_set() and not ready.exists():
+                recorder = read_status(self.run_dir, "recorder")
+                if witness.connected.is_set() and not ready.exists() and self._records(recorder):
                     ready.touch()
-                self._relay(status, line)
+                self._relay("participant", status, line)
+                self._relay("recorder", recorder, line)
                 moved = (status or {}).get("clock_moved_s", 0.0) * witness.rate_hz
                 missing = max(witness.missing, decoder.get("samples_lost", 0))
                 line.show(status, max(0, round(missing - moved)))
@@ -155,13 +170,19 @@ class Session:
             ended.replace(self.run_dir / f"{name}.{child.starts}.status.json")
         child.start()
 
-    def _relay(self, status: dict[str, Any] | None, line: LiveLine) -> None:
-        for message in (status or {}).get("messages", [])[self._told :]:
+    def _records(self, status: dict[str, Any] | None) -> bool:
+        """Whether the recorder listens, or there is none, or it is not to be waited for."""
+        recorder = self._parts.get("recorder")
+        return recorder is None or not recorder.running or bool(status and status["phase"] == "recording")
+
+    def _relay(self, name: str, status: dict[str, Any] | None, line: LiveLine) -> None:
+        for message in (status or {}).get("messages", [])[self._told[name] :]:
             line.say(message)
-            self._told += 1
+            self._told[name] += 1
 
     def _end(self, witness: EmgWitness) -> None:
         """Ends the processes, then writes what was seen."""
+        self._end_recording()
         for child in self._parts.values():
             child.interrupt()
         for child in self._parts.values():
@@ -181,6 +202,23 @@ class Session:
         except OSError as error:
             self.console.print(f"[red]{self.run_dir} cannot be written: {error.strerror}[/red]")
         write_report(self.run_dir, summary, (samples, stamps), self.console)
+
+    def _end_recording(self) -> None:
+        """Ends the participant's steps, then the recording, while all streams are still open; lets the participant go."""
+        participant, recorder = self._parts.get("participant"), self._parts.get("recorder")
+        if recorder is not None and recorder.running:
+            if participant is not None:
+                participant.interrupt()
+            until = time.monotonic() + STEPPING_S
+            while time.monotonic() < until and (participant is None or participant.running):
+                if (read_status(self.run_dir, "participant") or {}).get("phase") in ("finished", "stopped", "failed"):
+                    break
+                time.sleep(0.05)
+            recorder.interrupt()
+            import myoloop.report  # noqa: F401  takes seconds, and so does the recorder
+
+            recorder.end()
+        (self.run_dir / RECORDING).unlink(missing_ok=True)
 
 
 def _fresh(path: Path) -> Path:

@@ -20,7 +20,7 @@ FLOORS = [
     {"learn", "streams", "devices"},
     {"experiment"},
     {"live"},
-    {"report_course", "report_pace"},
+    {"report_course", "report_pace", "report_recording"},
     {"processes", "liveline", "report_page"},
     {"report"},
     {"session"},

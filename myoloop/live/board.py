@@ -23,6 +23,15 @@ SUPERVISED = "MYOLOOP_SUPERVISED"
 WITNESS_READY = "witness.ready"
 """File in the run folder by which a session says that it listens; a supervised participant waits for it."""
 
+WITNESS_S = 20.0
+"""How long a supervised participant waits for its session to listen, so that the first sample is received too."""
+
+RECORDING = "recording.on"
+"""File in the run folder while a session records: its participant keeps the streams open until it is gone."""
+
+LINGER_S = 20.0
+"""How long it does so at most."""
+
 log = logging.getLogger("myoloop")
 
 
@@ -91,6 +100,23 @@ def read_status(run_dir: Path, name: str) -> dict[str, Any] | None:
         return json.loads((run_dir / f"{name}.status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def wait_until_heard(run_dir: Path | None, stop: threading.Event) -> None:
+    """Waits until the session of a supervised process listens, WITNESS_S at most, or until `stop`."""
+    until = time.monotonic() + WITNESS_S
+    if run_dir and os.environ.get(SUPERVISED):
+        while not (run_dir / WITNESS_READY).exists() and time.monotonic() < until:
+            if stop.wait(0.05):
+                return
+
+
+def linger_while_recorded(run_dir: Path | None) -> None:
+    """Waits until the session of a supervised process has closed its recording, LINGER_S at most."""
+    parent, until = os.getppid(), time.monotonic() + LINGER_S
+    if run_dir and os.environ.get(SUPERVISED):
+        while (run_dir / RECORDING).exists() and time.monotonic() < until and os.getppid() == parent:
+            time.sleep(0.05)
 
 
 def make_run_dir(path: str | Path) -> Path:

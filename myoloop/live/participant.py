@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import gc
-import os
+import json
 import sys
 import time
 from collections import deque
@@ -21,7 +21,7 @@ from myoloop.body.names import FINGERS
 from myoloop.errors import MyoloopError, unknown_name
 from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.adaptation import Adaptation
-from myoloop.live.board import SUPERVISED, WITNESS_READY, Board, log, make_run_dir
+from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir, wait_until_heard
 from myoloop.live.feedback import LOST_AFTER_S, Feedback, FeedbackHold
 from myoloop.live.link import Link, longest_s
 from myoloop.live.person import participant_config
@@ -36,8 +36,6 @@ from myoloop.streams.rowlog import EventLog, RowLog
 
 ANSWER_S = 20.0
 """Answers that come later than this after their EMG was sent get no answer time."""
-WITNESS_S = 10.0
-"""How long a supervised participant waits for its session to listen, so that the first sample is received too."""
 
 
 class LiveParticipant(Threaded):
@@ -76,6 +74,7 @@ class LiveParticipant(Threaded):
             emg_about=dataclasses.asdict(band),
             participant_about={"person": me.person, "engine": me.engine, "policy": me.policy, "seed": experiment.seed},
             spikes_about={"muap_delay_s": emg.muap_delay / emg.band.internal_rate_hz},
+            events_about={"gestures": json.dumps(me.reference.gestures), "clock": experiment.clock.kind},
         )
         self._clock = self._make_clock()
         self._inbox = PredictionInbox(me.id, self._board.say, self._clock.now)
@@ -145,6 +144,7 @@ class LiveParticipant(Threaded):
         if self._adaptation:
             self._adaptation.close()
         self._inbox.close()
+        linger_while_recorded(self._run_dir)
         self._outlets.close()
         self._board.close()
         if self._log and self._events:
@@ -239,6 +239,7 @@ class LiveParticipant(Threaded):
             "step_ms": _median(self._recent_ms),
             "feedback_latency_ms": _median(self._recent_latency),
             "emg_samples_sent": self._outlets.emg_samples,
+            "sent": dict(self._outlets.sent),
             "target": last.target.tolist() if last else None,
             "prediction": last.prediction.tolist() if last else None,
             "accuracy": float(np.mean(self._right) / self._judged) if self._judged else None,
@@ -303,16 +304,14 @@ class LiveParticipant(Threaded):
         until = time.monotonic() + wait
         while not self._inbox.source and time.monotonic() < until and not self._stop.wait(0.05):
             pass
-        if not self._inbox.source and not self._stop.is_set():
+        if silent := not self._inbox.source and not self._stop.is_set():
             awaited = f"no stream '{self.info.id}_prediction' after {wait:g} s"
             reason = awaited if self.experiment.decoder else "no decoder in the experiment"
             self._board.say(f"{reason}: running open loop until predictions come")
+        self._phase = "waiting for the session to listen"
+        wait_until_heard(self._run_dir, self._stop)
+        if silent:
             self._event("open loop")
-        until = time.monotonic() + WITNESS_S
-        if self._run_dir and os.environ.get(SUPERVISED):
-            while not (self._run_dir / WITNESS_READY).exists() and time.monotonic() < until:
-                if self._stop.wait(0.05):
-                    break
 
     def _step(self, tick: Tick) -> None:
         now = time.perf_counter
@@ -352,6 +351,7 @@ class LiveParticipant(Threaded):
             if name := self._prompts.get(_bits(target)):
                 self._event("prompt " + name, tick.deadline)
         self._outlets.state(tick.deadline, target, joints_deg, act.excitation[0])
+        self._outlets.feedback(tick.deadline, feedback.values, feedback.age_s, feedback.latency_ms)
         self._count(act, feedback, target)
         step_ms = 1e3 * (now() - begin)
         self._overruns += self._clock.overrun(tick)

@@ -18,11 +18,17 @@ STREAM_TYPES = {
     "target": "Target",
     "kinematics": "MoCap",
     "excitation": "Excitation",
+    "feedback": "Feedback",
     "spikes": "MotorUnits",
     "events": "Markers",
     "prediction": "Control",
 }
 """LSL stream type of each of a participant's streams, by the suffix of its name."""
+PARTICIPANT_STREAMS = tuple(stream for stream in STREAM_TYPES if stream != "prediction")
+"""Those that the participant itself sends."""
+FEEDBACK_LABELS = (*FINGERS, "age_s", "latency_ms")
+"""Channels of the stream `feedback`: the answer as a control step perceives it, how old it is (from the newest EMG sample
+behind it; NaN before the first), and the same in ms in the step that first uses it (else NaN)."""
 FLUSH_S = 0.3
 """s that listeners are given before a stream closes: liblsl sends in threads of its own, and drops what they have not sent (one
 chunk was lost so on a busy machine)."""
@@ -108,22 +114,31 @@ class ParticipantOutlets:
         emg_about: dict[str, Any] | None = None,
         participant_about: dict[str, Any] | None = None,
         spikes_about: dict[str, Any] | None = None,
+        events_about: dict[str, Any] | None = None,
     ):
         def outlet(stream: str, labels: Sequence[str], unit: str, rate: float, **more: Any) -> pylsl.StreamOutlet:
             about = {**(participant_about or {}), **more.pop("about", {})}
             return make_outlet(participant, stream, labels, unit, rate, about=about, **more)
 
-        self.emg_samples = 0
-        """EMG samples pushed so far"""
+        self.sent = dict.fromkeys(PARTICIPANT_STREAMS, 0)
+        """samples pushed so far, by stream"""
         self._open: dict[str, pylsl.StreamOutlet] = {}
         self._open["emg"] = outlet("emg", emg_labels, "microvolts", emg_rate_hz, about={"acquisition": emg_about or {}})
         self._open["target"] = outlet("target", FINGERS, "1 = flexed, 0 = extended", control_hz)
         self._open["kinematics"] = outlet("kinematics", JOINTS, "degrees", control_hz, channel_type="Angle")
         self._open["excitation"] = outlet("excitation", MUSCLES, "normalized", control_hz)
+        self._open["feedback"] = outlet("feedback", FEEDBACK_LABELS, "probability of flexed, s, ms", control_hz)
         self._open["spikes"] = outlet(
             "spikes", ("muscle", "unit"), "index", 0.0, channel_format=pylsl.cf_int32, about=spikes_about or {}
         )
-        self._open["events"] = outlet("events", ("event",), "text", 0.0, channel_format=pylsl.cf_string)
+        self._open["events"] = outlet(
+            "events", ("event",), "text", 0.0, channel_format=pylsl.cf_string, about=events_about or {}
+        )
+
+    @property
+    def emg_samples(self) -> int:
+        """EMG samples pushed so far."""
+        return self.sent["emg"]
 
     def close(self) -> None:
         """Takes the streams off the network, after what was pushed last has been sent; nothing may be pushed afterwards."""
@@ -133,20 +148,28 @@ class ParticipantOutlets:
 
     def emg(self, chunk: np.ndarray, newest: float) -> None:
         """Pushes a chunk, (samples, channels) microvolts; `newest`: the time of its last sample."""
-        self._open["emg"].push_chunk(chunk, newest)
-        self.emg_samples += len(chunk)
+        self._push("emg", chunk, newest)
 
     def state(self, time: float, target: np.ndarray, joints_deg: np.ndarray, excitation: np.ndarray) -> None:
         """Pushes one control step's target (5,), joint angles (23,) in degrees and excitations (39,)."""
-        self._open["target"].push_chunk(np.asarray(target, np.float32)[None], time)
-        self._open["kinematics"].push_chunk(np.asarray(joints_deg, np.float32)[None], time)
-        self._open["excitation"].push_chunk(np.asarray(excitation, np.float32)[None], time)
+        self._push("target", np.asarray(target, np.float32)[None], time)
+        self._push("kinematics", np.asarray(joints_deg, np.float32)[None], time)
+        self._push("excitation", np.asarray(excitation, np.float32)[None], time)
+
+    def feedback(self, time: float, values: np.ndarray, age_s: float, latency_ms: float) -> None:
+        """Pushes what one control step perceives of the decoder: see `live.feedback.Feedback`, whose NaN go out as NaN."""
+        self._push("feedback", np.array([[*values, age_s, latency_ms]], np.float32), time)
 
     def spikes(self, muscle_and_unit: np.ndarray, times: np.ndarray) -> None:
         """Pushes discharges: (n, 2) indices and (n,) times in ascending order."""
         if len(times):
-            self._open["spikes"].push_chunk(np.asarray(muscle_and_unit, np.int32), times.tolist())
+            self._push("spikes", np.asarray(muscle_and_unit, np.int32), times.tolist())
 
     def event(self, text: str, time: float = 0.0) -> None:
         """Pushes one marker; time 0: now."""
         self._open["events"].push_sample([text], time)
+        self.sent["events"] += 1
+
+    def _push(self, stream: str, samples: np.ndarray, time: float | list[float]) -> None:
+        self._open[stream].push_chunk(samples, time)
+        self.sent[stream] += len(samples)

@@ -111,9 +111,9 @@ class PredictionInbox:
         self._thread.join(timeout=3.0)
 
     def _run(self) -> None:
-        follower = StreamFollower(
-            f"name='{self._name}' or type='{STREAM_TYPES['prediction']}'", prefer=self._prefer, buffer_s=1.0
-        )
+        # in parentheses: liblsl puts its own "session_id='...' and" before it, and would find other sessions' streams
+        wanted = f"(name='{self._name}' or type='{STREAM_TYPES['prediction']}')"
+        follower = StreamFollower(wanted, prefer=self._prefer, buffer_s=1.0)
         try:
             while not self._stop.is_set():
                 block = follower.read(timeout=0.2)
