@@ -2,8 +2,8 @@
 
     python benchmarks/libemg_loop.py --people 3 --duration 150 --out docs/results/libemg.json
 
-Needs LibEMG's environment (docs/real-software.md). Balanced accuracy, as the report has it (task/gestures.py): of all steps from
-the first prediction on, and of the steady ones, from 0.8 s after a prompt on. The last line of the output is one JSON object.
+Needs LibEMG's environment (docs/real-software.md). Balanced accuracy, as the report has it (task/gestures.py): of all steps
+from the first prediction on, and of the steady ones, from 0.8 s after a prompt on. The last line is one JSON object.
 """
 
 from __future__ import annotations
