@@ -38,7 +38,19 @@ class Config:
 
 def session(config: Config, person: int, runs: Path) -> dict[str, Any]:
     """One person, calibrated and decoded."""
-    command = [sys.executable, "-m", "myoloop", "run", config.experiment, "--runs", str(runs), "--ros", "False"]
+    command = [
+        sys.executable,
+        "-m",
+        "myoloop",
+        "run",
+        config.experiment,
+        "--runs",
+        str(runs),
+        "--ros",
+        "False",
+        "--set",
+        "record=false",
+    ]
     command += ["--duration", str(config.duration), "--set", f"participant.person={person}"]
     subprocess.run(command, check=True, capture_output=True)
     run = (runs / "latest").resolve()

@@ -75,7 +75,19 @@ def session(way: Way, config: Config) -> dict[str, Any]:
         return {**row, "left_out": f"{way.environment} is missing: make peers makes it"}
     reference = yaml.safe_load(Path(PROMPTED).read_text(encoding="utf-8"))["participant"]["reference"]
     seconds = config.seconds + (config.calibration if way.environment else 0.0)
-    command = [sys.executable, "-m", "myoloop", "run", way.experiment, "--runs", str(config.runs), "--ros", "False"]
+    command = [
+        sys.executable,
+        "-m",
+        "myoloop",
+        "run",
+        way.experiment,
+        "--runs",
+        str(config.runs),
+        "--ros",
+        "False",
+        "--set",
+        "record=false",
+    ]
     command += ["--duration", str(seconds), "--set", f"participant.person={config.person}"]
     command += ["--set", f"participant.reference={json.dumps(reference)}"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -61,6 +61,7 @@ def test_participant_adapts_to_a_copy_and_is_measured_on_the_original(program: M
     assert result["decoder"] == "box" and 0.4 < result["accuracy_before"] <= 1 and 0.0 <= result["accuracy_after"] <= 1
     assert result["copy_agreement"] == round(result["agreement_after"]["gestures"], 4) > 0
     assert result["participant_s"] == 24.0 and result["stages"]["record1"]["clock"] == "lockstep"
+    assert (tmp_path / "result.png").stat().st_size > 10_000
     assert set(result["wall_s_by_stage"]) == {"before", "record1", "copy1", "adapt1", "after"}
     learned = load_policy(tmp_path / "run" / "adapt1" / "policy.safetensors").policy
     assert learned.cues == ("target", "prediction")

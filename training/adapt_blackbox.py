@@ -32,10 +32,12 @@ from rich.console import Console
 
 from myoloop.assets import POLICY
 from myoloop.checkpoint import write_atomically
-from myoloop.decoder.weights import save_decoder
+from myoloop.decoder.weights import load_decoder, save_decoder
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError, unknown_name
 from myoloop.experiment import Experiment, load_experiment
+from myoloop.learn.arms import read_run
+from myoloop.learn.blackbox_figure import Course, plot_blackbox
 from myoloop.learn.carry_out import carry_out, progress_bar
 from myoloop.learn.copying import CopyConfig, agreement_with, copy_decoder
 from myoloop.learn.phase2 import Phase2Config
@@ -45,6 +47,7 @@ from myoloop.session import Session
 from myoloop.streams.pairs import Pairs, load_pairs, save_pairs
 
 WAYS = ("copy", "online")
+CONTROL_HZ = Phase2Config.control_hz
 LONG_ENOUGH = 0.98
 """Part of a session that must be there for it to count."""
 
@@ -83,7 +86,7 @@ class BlackboxRun:
     seed: int = 0
     """Seed of everything random."""
     out: Path | None = None
-    """File for the JSON as well."""
+    """File for the JSON as well; a picture goes beside it."""
     copying: Annotated[CopyConfig, tyro.conf.arg(name="copy")] = field(default_factory=CopyConfig)
     """How copies are made."""
 
@@ -108,7 +111,7 @@ class Stages:
         folder = self.run.run / name
         if not whole(folder, seconds):
             self.console.rule(name)
-            fixed = {"ros": False, "duration_s": seconds, "seed": self.run.seed, **changes}
+            fixed = {"ros": False, "record": False, "duration_s": seconds, "seed": self.run.seed, **changes}
             settings = load_experiment(experiment, fixed)
             listener = PairListener(settings.participant.id) if pairs else None
             try:
@@ -160,8 +163,6 @@ class Stages:
 
     def agreement(self, copy: Path, name: str) -> dict[str, Any]:
         """Of a copy with the original in a session that it has not learned from."""
-        from myoloop.decoder.weights import load_decoder
-
         weights = load_decoder(copy)
         heard, control_hz = self.pairs(name), self.experiment.participant.control_hz
         return agreement_with(weights.config, weights.params, heard, control_hz, self.gestures or None)._asdict()
@@ -268,7 +269,25 @@ def main(run: BlackboxRun) -> dict[str, Any]:
     result = conclude(stages, agreements, processor())
     if run.out:
         write_atomically(run.out, (json.dumps(result, indent=1) + "\n").encode())
+        plot_blackbox(result, course(run)).savefig(run.out.with_suffix(".png"), dpi=130)
     return result
+
+
+def course(run: BlackboxRun) -> Course | None:
+    """How learning went, exploring: with the original, or with its copies."""
+    if run.way == "online":
+        told = json.loads((run.run / "online" / "report.json").read_text())["course"]
+        if not told:
+            return None
+        minutes = [told["window_s"] * (n + 0.5) / 60 for n in range(len(told["accuracy"]))]
+        return Course(minutes, told["accuracy"], "while learning, original, exploring")
+    minutes, accuracy, passed = [], [], 0.0
+    for number in range(1, run.rounds + 1):
+        _, curves = read_run(run.run / f"adapt{number}")
+        minutes += list(passed + curves["steps"] / CONTROL_HZ / 60)
+        accuracy += list(curves["accuracy"])
+        passed = minutes[-1]
+    return Course(minutes, accuracy, "in the batch, copy, exploring")
 
 
 def conclude(stages: Stages, agreements: list[dict[str, Any]], machine: str) -> dict[str, Any]:
