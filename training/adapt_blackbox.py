@@ -70,6 +70,8 @@ class BlackboxRun:
     """copy: participant time of each recorded session, s."""
     exploration: float = 0.3
     """copy: standard deviation of random changes to the actions while recording."""
+    pairs: tuple[Path, ...] = ()
+    """copy: more recordings of EMG with the answers of this decoder to learn from, pairs.npz of other runs."""
     steps: int = 300_000
     """copy: control steps of phase 2 in each round."""
     online_s: float = 7200.0
@@ -147,9 +149,8 @@ class Stages:
                     right = f", kept out {100 * progress.validation_accuracy:.1f} %" if progress else ""
                     bar.update(task, completed=update, note=f"{loss:.3f} nats{right}")
 
-                copy = copy_decoder(
-                    self.run.copying, [self.pairs(each) for each in sessions], control_hz, self.gestures or None, show
-                )
+                heard = [self.pairs(each) for each in sessions] + [load_pairs(path) for path in self.run.pairs]
+                copy = copy_decoder(self.run.copying, heard, control_hz, self.gestures or None, show)
             band = armband_from(self.experiment.participant.armband)
             folder.mkdir(parents=True, exist_ok=True)
             title = f"copy of {self.experiment.decoder.name if self.experiment.decoder else 'a decoder'}"
@@ -241,6 +242,8 @@ def main(run: BlackboxRun) -> dict[str, Any]:
     stages = Stages(run, console)
     lockstep = {f"clock.{key}": value for key, value in ({"kind": "lockstep"} | run.lockstep).items()}
     reference = "participant.reference.seed"
+    for path in run.pairs:
+        load_pairs(path)  # before an hour is spent
     stages.session("before", run.calibrate, run.calibrate_s, {reference: 1_000_101}, pairs=False)
     policy, agreements = POLICY, []
     if run.way == "copy":
@@ -260,7 +263,7 @@ def main(run: BlackboxRun) -> dict[str, Any]:
         learn = {"participant.adapt.exploration": run.exploration, reference: 300}
         if run.movement is not None:
             learn["participant.adapt.movement"] = run.movement
-        stages.session("online", run.experiment, run.online_s, learn | lockstep, pairs=False)
+        stages.session("online", run.experiment, run.online_s, learn | lockstep, pairs=True)
         policy = str(run.run / "online" / "policy.safetensors")
     changes = {"participant.policy": policy, reference: 1_000_102}
     stages.session("after", run.experiment, run.measure_s, changes, pairs=True)
