@@ -46,7 +46,7 @@ def plot_blackbox(result: dict[str, Any], course: Course | None) -> Figure:
     copied = (
         ""
         if agreed is None
-        else f" The copy and the original mean the same gesture in {100 * agreed:.0f} % of the answers."
+        else f"\nAfterwards copy and original meant the same in {100 * agreed:.0f} % of the answers."
     )
     figure.suptitle(
         f"{result['decoder']}, adapted to {'by a copy' if result['way'] == 'copy' else 'online, in lockstep'}: measured on the "
