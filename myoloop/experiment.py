@@ -85,6 +85,10 @@ class AdaptSettings(Settings):
     )
     effort: float = Field(6.0, ge=0, description="cost of the mean squared excitation, nats of cross-entropy a finger")
     movement: float = Field(100.0, ge=0, description="cost of joint torques that differ from the habit's")
+    balanced: bool = Field(
+        False,
+        description="whether every gesture counts the same, however often it is asked for, as in balanced accuracy",
+    )
     remembered_s: float = Field(600.0, ge=10, le=7200, description="how much of the session is remembered, seconds")
     save_every_s: float = Field(30.0, gt=0, description="how often the policy is saved into the run folder, seconds")
 

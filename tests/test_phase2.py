@@ -29,6 +29,7 @@ from myoloop.learn.through_forward import (
     empty_memory,
     heard,
     improve_policy,
+    rarity,
     optimiser,
     remember,
 )
@@ -154,6 +155,15 @@ def test_a_policy_learns_through_a_forward_model_what_it_was_never_told():
         bound.strayed < 0.1 * free.strayed and bound.wanted_loss < 0.4
     )  # both pull where one is asked to, and three are free
     assert lazy.effort < 0.7 * free.effort and lazy.wanted_loss > free.wanted_loss
+
+
+def test_every_combination_of_labels_weighs_the_same_where_gestures_are_balanced() -> None:
+    labels = np.zeros((2, 10, 5))
+    labels[0, :3], labels[1, 0] = 1.0, (1, 1, 0, 0, 0)
+    weights = np.asarray(rarity(jnp.asarray(labels)))
+    fist, pinch = weights[0, :3], weights[1, 0]
+    np.testing.assert_allclose([fist.sum(), pinch, weights.sum() - fist.sum() - pinch], 20 / 3, rtol=1e-5)
+    assert np.ptp(fist) == 0 and abs(weights.mean() - 1) < 1e-5
 
 
 def test_the_divergence_of_answers_is_zero_where_they_agree_and_that_of_the_textbook_elsewhere():

@@ -180,11 +180,12 @@ class Stages:
                 config.task, gestures=tuple(self.gestures.values()), hold_s=me.reference.hold_s, rest_s=me.reference.rest_s
             )  # fmt: skip
             config = dataclasses.replace(config, task=task)
+        objective = dataclasses.replace(config.internal_model.objective, balanced=bool(self.gestures))
         if self.run.movement is not None:
-            objective = dataclasses.replace(config.internal_model.objective, movement=self.run.movement)
-            config = dataclasses.replace(
-                config, internal_model=dataclasses.replace(config.internal_model, objective=objective)
-            )
+            objective = dataclasses.replace(objective, movement=self.run.movement)
+        config = dataclasses.replace(
+            config, internal_model=dataclasses.replace(config.internal_model, objective=objective)
+        )
         self.console.rule(name)
         begun = (folder / "state.safetensors").exists()
         told = carry_out(config, folder, begun, 60.0, name)
@@ -261,6 +262,7 @@ def main(run: BlackboxRun) -> dict[str, Any]:
             policy = stages.adapt(f"adapt{number}", copy, policy)
     else:
         learn = {"participant.adapt.exploration": run.exploration, reference: 300}
+        learn["participant.adapt.balanced"] = bool(stages.gestures)
         if run.movement is not None:
             learn["participant.adapt.movement"] = run.movement
         stages.session("online", run.experiment, run.online_s, learn | lockstep, pairs=True)

@@ -50,6 +50,9 @@ class ObjectiveConfig:
     """Remembered stretches (one participant, one rollout) in each of them."""
     exploration: float = -1.6
     """Log standard deviation of the actions while experience is made."""
+    balanced: bool = False
+    """Whether every combination of labels counts the same, however often it is asked for: for named gestures, of which the rest
+    takes most of the time, and which are judged by balanced accuracy."""
     max_gradient: float = 1.0
     """Gradients with a longer norm are shortened to it."""
 
@@ -162,6 +165,14 @@ def unit_leverage(leverage: np.ndarray) -> Array:
     return jnp.asarray(leverage / np.linalg.norm(leverage, axis=2, keepdims=True), jnp.float32)
 
 
+def rarity(labels: Array) -> Array:
+    """(n, T) weights, 1 on average, with which all combinations of labels (n, T, 5) that occur weigh the same together."""
+    fingers = labels.shape[-1]
+    number = jnp.sum((labels > 0.5) * 2 ** jnp.arange(fingers), axis=-1)
+    count = jnp.bincount(number.reshape(-1), length=2**fingers)
+    return number.size / (jnp.sum(count > 0) * count[number])
+
+
 class Told(NamedTuple):
     """How the policy stands, () each."""
 
@@ -202,7 +213,8 @@ def improve_policy(
         excitation = chosen(actor, params, normaliser, known.obs)
         past = known.excitation[:, : known.excitation.shape[1] - excitation.shape[1]]
         odds = forward(knowledge, jnp.concatenate([past, excitation], axis=1))
-        wanted = jnp.mean(optax.sigmoid_binary_cross_entropy(odds, known.labels[None]))
+        apart = optax.sigmoid_binary_cross_entropy(odds, known.labels[None])
+        wanted = jnp.mean(apart * rarity(known.labels)[..., None] if config.balanced else apart)
         effort = jnp.mean(excitation**2)
         jerk = jnp.mean(jnp.diff(excitation, axis=1) ** 2)
         change = excitation - known.habitual

@@ -109,7 +109,7 @@ def config_from(adapt: dict[str, Any], seed: int, policy: LearnedPolicy, later_s
     model = config.internal_model
     stretches = max(1, round(adapt["remembered_s"] * policy.control_hz / config.stretch))
     forward = dataclasses.replace(model.forward, remembered=stretches)
-    wanted = {name: adapt[name] for name in ("effort", "movement", "learning_rate")}
+    wanted = {name: adapt[name] for name in ("effort", "movement", "balanced", "learning_rate")}
     objective = dataclasses.replace(model.objective, **wanted)
     return dataclasses.replace(config, internal_model=dataclasses.replace(model, forward=forward, objective=objective))
 
