@@ -29,8 +29,8 @@ from myoloop.learn.through_forward import (
     empty_memory,
     heard,
     improve_policy,
-    rarity,
     optimiser,
+    rarity,
     remember,
 )
 from myoloop.learn.trainer import Trainer
