@@ -63,7 +63,7 @@ class Session:
         self.console = console or Console()
         if run_dir is None:
             stamp = time.strftime("%Y%m%d-%H%M%S")
-            self.run_dir = make_run_dir(_fresh(Path(runs) / f"{stamp}-{experiment.name}"))
+            self.run_dir = make_run_dir(fresh(Path(runs) / f"{stamp}-{experiment.name}"))
         else:
             self.run_dir = make_run_dir(run_dir)
         self._config = self.run_dir / "config.yaml"
@@ -221,7 +221,7 @@ class Session:
         (self.run_dir / RECORDING).unlink(missing_ok=True)
 
 
-def _fresh(path: Path) -> Path:
+def fresh(path: Path) -> Path:
     """The path, or the path with a number behind it if it exists."""
     candidate, number = path, 2
     while candidate.exists():

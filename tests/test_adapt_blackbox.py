@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -63,6 +64,12 @@ def test_participant_adapts_to_a_copy_and_is_measured_on_the_original(program: M
     assert result["participant_s"] == 24.0 and result["stages"]["record1"]["clock"] == "lockstep"
     assert (tmp_path / "result.png").stat().st_size > 10_000
     assert set(result["wall_s_by_stage"]) == {"before", "record1", "copy1", "adapt1", "after"}
+    again = program.main(run)
+    assert again["stages"] == result["stages"], "what is there is not done again"
+    with pytest.raises(MyoloopError, match="other settings of steps"):
+        program.main(dataclasses.replace(run, steps=6144))
+    (run.run / "after" / "report.json").write_text('{"duration_s": 1.0}')
+    assert not program.whole(run.run / "after", 6.0), "a session that was cut short does not count"
     learned = load_policy(tmp_path / "run" / "adapt1" / "policy.safetensors").policy
     assert learned.cues == ("target", "prediction")
     config = yaml.safe_load((tmp_path / "run" / "after" / "config.yaml").read_text())
@@ -81,6 +88,11 @@ def test_what_cannot_be_adapted_to_is_said(program: ModuleType, tmp_path: Path) 
     box = str(experiment(tmp_path, sample=True))
     with pytest.raises(MyoloopError, match=r"participant\.sample"):
         program.main(program.BlackboxRun(run=tmp_path / "run", calibrate=box, experiment=box))
+    box = str(experiment(tmp_path, policy="baseline"))
+    with pytest.raises(MyoloopError, match="cannot learn"):
+        program.main(program.BlackboxRun(run=tmp_path / "run", calibrate=box, experiment=box))
     box = str(experiment(tmp_path))
     with pytest.raises(MyoloopError, match="Did you mean 'copy'"):
         program.main(program.BlackboxRun(run=tmp_path / "run", calibrate=box, experiment=box, way="copie"))
+    with pytest.raises(MyoloopError, match="--rounds is 0"):
+        program.main(program.BlackboxRun(run=tmp_path / "run", calibrate=box, experiment=box, rounds=0))

@@ -54,6 +54,9 @@ def test_stretches_leave_out_gaps_and_emg_that_nobody_answered() -> None:
     deaf = heard._replace(answered=heard.answered[~silent], answers=heard.answers[~silent])
     assert len(stretches(deaf, FRAME, 100)[0]) == 9
     assert len(stretches(heard._replace(answered=np.zeros(0), answers=np.zeros((0, 5))), FRAME, 100)[0]) == 0
+    late = heard.answered > 55.9
+    begun = heard._replace(answered=heard.answered[late], answers=heard.answers[late])
+    assert len(stretches(begun, FRAME, 700)[0]) == 1, "the longest stretch starts where the answers do"
 
 
 def test_pairs_read_back_the_same_and_other_files_are_refused(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from myoloop.assets import POLICY
 from myoloop.checkpoint import write_atomically
 from myoloop.decoder.weights import load_decoder, save_decoder
 from myoloop.emg.armband import armband_from
@@ -43,11 +42,13 @@ from myoloop.learn.copying import CopyConfig, agreement_with, copy_decoder
 from myoloop.learn.phase2 import Phase2Config
 from myoloop.live.pair_listener import PairListener
 from myoloop.machine import processor
-from myoloop.session import Session
+from myoloop.policy import BASELINE
+from myoloop.session import Session, fresh
 from myoloop.streams.pairs import Pairs, load_pairs, save_pairs
 
 WAYS = ("copy", "online")
 CONTROL_HZ = Phase2Config.control_hz
+PAIRS = "pairs.npz"
 LONG_ENOUGH = 0.98
 """Part of a session that must be there for it to count."""
 
@@ -106,13 +107,14 @@ class Stages:
         self.measured: dict[str, Any] = {}
         check(self.experiment, run)
 
-    def session(
-        self, name: str, experiment: str, seconds: float, changes: dict[str, Any], pairs: bool
-    ) -> dict[str, Any]:
-        """A session with the original; its report. Its EMG and answers are kept where `pairs` says so."""
+    def session(self, name: str, experiment: str, seconds: float, changes: dict[str, Any], pairs: bool) -> None:
+        """A session with the original. Its EMG and answers are kept where `pairs` says so. What an interrupted one left is put
+        aside."""
         folder = self.run.run / name
-        if not whole(folder, seconds):
+        if not whole(folder, seconds) or (pairs and not (folder / PAIRS).exists()):
             self.console.rule(name)
+            if folder.exists():
+                folder.rename(fresh(folder.with_name(f"{name}-interrupted")))
             fixed = {"ros": False, "record": False, "duration_s": seconds, "seed": self.run.seed, **changes}
             settings = load_experiment(experiment, fixed)
             listener = PairListener(settings.participant.id) if pairs else None
@@ -121,7 +123,7 @@ class Stages:
             finally:
                 heard = listener.close() if listener else None
             if heard:
-                save_pairs(heard, folder / "pairs.npz")
+                save_pairs(heard, folder / PAIRS)
             if not whole(folder, seconds):
                 raise MyoloopError(
                     f"the session in {folder} ended early: see its report and logs, then call this again."
@@ -129,11 +131,10 @@ class Stages:
         report: dict[str, Any] = json.loads((folder / "report.json").read_text())
         self.wall_s[name], self.participant_s[name] = report["loop"]["wall_s"], report["duration_s"]
         self.measured[name] = summary(report)
-        return report
 
     def pairs(self, name: str) -> Pairs:
         """What was kept of a session."""
-        return load_pairs(self.run.run / name / "pairs.npz")
+        return load_pairs(self.run.run / name / PAIRS)
 
     def copy(self, name: str, sessions: list[str]) -> Path:
         """The decoder's copy from these sessions."""
@@ -166,13 +167,14 @@ class Stages:
         """Of a copy with the original in a session that it has not learned from."""
         weights = load_decoder(copy)
         heard, control_hz = self.pairs(name), self.experiment.participant.control_hz
-        return agreement_with(weights.config, weights.params, heard, control_hz, self.gestures or None)._asdict()
+        gestures, stretch_s = self.gestures or None, self.run.copying.stretch_s
+        return agreement_with(weights.config, weights.params, heard, control_hz, gestures, stretch_s)._asdict()
 
     def adapt(self, name: str, copy: Path, policy: str) -> str:
         """Phase 2 with the copy; the policy's file."""
         folder, me = self.run.run / name, self.experiment.participant
         config = Phase2Config(
-            steps=self.run.steps, seed=self.run.seed, policy=policy, habit=POLICY, decoder=str(copy),
+            steps=self.run.steps, seed=self.run.seed, policy=policy, habit=me.policy, decoder=str(copy),
             armband=str(me.armband), person=me.person, conditions=dict(me.conditions),
         )  # fmt: skip
         if self.gestures:
@@ -186,11 +188,15 @@ class Stages:
         config = dataclasses.replace(
             config, internal_model=dataclasses.replace(config.internal_model, objective=objective)
         )
-        self.console.rule(name)
-        begun = (folder / "state.safetensors").exists()
-        told = carry_out(config, folder, begun, 60.0, name)
-        if told["steps"] < self.run.steps:
-            raise MyoloopError(f"stopped in {folder}: call this again to go on.")
+        kept = folder / "result.json"
+        if not kept.exists():
+            self.console.rule(name)
+            begun = (folder / "state.safetensors").exists()
+            told = carry_out(config, folder, begun, 60.0, name)
+            if told["steps"] < self.run.steps:
+                raise MyoloopError(f"stopped in {folder}: call this again to go on.")
+            write_atomically(kept, (json.dumps(told, indent=1) + "\n").encode())
+        told = json.loads(kept.read_text())
         self.wall_s[name] = told["seconds"]
         self.measured[name] = {key: told[key] for key in ("steps", "accuracy", "effort", "tip_error_mm")}
         return str(folder / "policy.safetensors")
@@ -201,12 +207,33 @@ def check(experiment: Experiment, run: BlackboxRun) -> None:
     if run.way not in WAYS:
         raise unknown_name("way", run.way, WAYS, "training/adapt_blackbox.py")
     me, where = experiment.participant, run.experiment
+    if run.rounds < 1:
+        raise MyoloopError(f"--rounds is {run.rounds}: expected at least 1.")
     if experiment.decoder is None:
         raise MyoloopError(f"{where} has no decoder to adapt to: name one, see docs/connect-your-decoder.md.")
-    if not isinstance(me.armband, str) or me.sample or me.anatomy or me.conductor:
+    if me.policy == BASELINE:
+        raise MyoloopError(f"{where}: participant.policy is '{BASELINE}', which cannot learn: name a policy's file.")
+    if run.way == "copy" and (not isinstance(me.armband, str) or me.sample or me.anatomy or me.conductor):
         raise MyoloopError(
             f"{where}: adapting to a copy knows participants by `person`, `armband` (a preset) and `conditions`; leave out "
             "participant.sample, anatomy, conductor and own armbands, or learn online (--way online)."
+        )
+
+
+def begin(run: BlackboxRun) -> None:
+    """Keeps the settings in the run folder, or refuses, by MyoloopError, to go on with others: stages would be mixed up."""
+    file, now = run.run / "settings.json", json.loads(json.dumps(dataclasses.asdict(run), default=str))
+    del now["out"]
+    try:
+        then = json.loads(file.read_text())
+    except OSError:
+        run.run.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, (json.dumps(now, indent=1) + "\n").encode())
+        return
+    if differing := sorted(key for key in {*then, *now} if then.get(key) != now.get(key)):
+        raise MyoloopError(
+            f"{run.run} was begun with other settings of {', '.join(differing)}: give the same, or another --run. They are in "
+            f"{file}."
         )
 
 
@@ -241,12 +268,13 @@ def main(run: BlackboxRun) -> dict[str, Any]:
     """All stages; returns what the last line says."""
     console = Console(stderr=True)
     stages = Stages(run, console)
+    begin(run)
     lockstep = {f"clock.{key}": value for key, value in ({"kind": "lockstep"} | run.lockstep).items()}
     reference = "participant.reference.seed"
     for path in run.pairs:
         load_pairs(path)  # before an hour is spent
     stages.session("before", run.calibrate, run.calibrate_s, {reference: 1_000_101}, pairs=False)
-    policy, agreements = POLICY, []
+    policy, agreements = stages.experiment.participant.policy, []
     if run.way == "copy":
         recorded: list[str] = []
         for number in range(1, run.rounds + 1):

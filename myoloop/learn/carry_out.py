@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import threading
@@ -54,9 +55,10 @@ def carry_out(config: C, folder: Path, resume: bool, save_every_s: float, title:
             raise KeyboardInterrupt
         stop.set()
 
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, ask)
-    with progress_bar(console) as bar:
+    handlers = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
+    with contextlib.ExitStack() as after, progress_bar(console) as bar:
+        for name, handler in handlers.items():
+            after.callback(signal.signal, name, handler)
         task = bar.add_task("training", total=config.steps, completed=trainer.steps, note="compiling")
 
         def show(row: Row) -> None:

@@ -101,13 +101,19 @@ def agreement_with(
     pairs: Pairs,
     control_hz: float,
     gestures: Mapping[str, tuple[float, ...]] | None = None,
-    stretch_s: float = 5.0,
+    stretch_s: float = CopyConfig.stretch_s,
 ) -> Agreement:
-    """Of a decoder of ours with what the original answered in a session that the copy knows nothing of."""
+    """Of a decoder of ours with what the original answered in a session that the copy knows nothing of.
+
+    Raises:
+      MyoloopError: nowhere were there `stretch_s` of EMG with answers.
+    """
     frame = round(pairs.rate_hz / control_hz)
     emg, answers = stretches(pairs, frame, round(stretch_s * control_hz))
     if len(emg) == 0:
-        raise MyoloopError("the session holds no EMG with answers: see in its report why the decoder was silent.")
+        raise MyoloopError(
+            f"the session holds no {stretch_s:g} s of EMG with answers: see in its report why the decoder was silent."
+        )
     return agreement(run_offline(network, params, emg), answers, gestures)
 
 

@@ -31,7 +31,8 @@ from myoloop.participant import Act, Participants
 from myoloop.streams.clock import Clock, LockstepClock, RealtimeClock, SimulatedClock, Tick
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import ParticipantOutlets, refuse_taken_id
-from myoloop.streams.predictions import SAME_S, PredictionInbox
+from myoloop.streams.pairs import SAME_S
+from myoloop.streams.predictions import PredictionInbox
 from myoloop.streams.rowlog import EventLog, RowLog
 
 ANSWER_S = 20.0

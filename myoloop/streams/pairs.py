@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,22 +62,25 @@ def stretches(pairs: Pairs, frame: int, frames: int) -> tuple[np.ndarray, np.nda
 
     Returns:
       EMG (n, frames * frame, channels) and answers (n, frames, 5): of each frame the last one about EMG inside it, NaN if there
-      is none, as with software that answers less often. Stretches in which no answer comes for HELD_S are left out.
+      is none, as with software that answers less often. EMG to which no answer came for HELD_S is in none of them.
     """
     found_emg, found_answers = [], []
     order = np.argsort(pairs.answered, kind="stable")
     answered, answers = pairs.answered[order], pairs.answers[order]
     breaks = np.flatnonzero(np.abs(np.diff(pairs.stamps) * pairs.rate_hz - 1.0) > 0.5) + 1
     for part in np.split(np.arange(len(pairs.stamps)), breaks):
-        for first in range(0, len(part) - frame * frames + 1, frame * frames):
-            here = part[first : first + frame * frames]
-            ends = pairs.stamps[here[frame - 1 :: frame]]
-            newest = np.searchsorted(answered, ends + SAME_S, side="right") - 1
-            if newest[0] < 0 or np.max(ends - answered[newest]) > HELD_S:
-                continue
-            inside = ends - answered[newest] < frame / pairs.rate_hz - SAME_S
-            found_emg.append(pairs.emg[here])
-            found_answers.append(np.where(inside[:, None], answers[newest], np.float32(np.nan)))
+        ends = pairs.stamps[part[frame - 1 :: frame]]
+        newest = np.searchsorted(answered, ends + SAME_S, side="right") - 1
+        age = np.where(newest >= 0, ends - answered[newest], np.inf) if len(answered) else np.full(len(ends), np.inf)
+        inside = age < frame / pairs.rate_hz - SAME_S
+        silent = (
+            np.flatnonzero(np.r_[True, age > HELD_S, True]) - 1
+        )  # frames, and one before and behind, that end a run
+        for before, behind in itertools.pairwise(silent):
+            for first in range(before + 1, behind - frames + 1, frames):
+                here = slice(first, first + frames)
+                found_emg.append(pairs.emg[part[first * frame : (first + frames) * frame]])
+                found_answers.append(np.where(inside[here, None], answers[newest[here]], np.float32(np.nan)))
     channels = pairs.emg.shape[1] if pairs.emg.ndim == 2 else 0
     if not found_emg:
         return np.zeros((0, frame * frames, channels), np.float32), np.zeros((0, frames, len(FINGERS)), np.float32)

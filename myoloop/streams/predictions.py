@@ -13,10 +13,10 @@ import pylsl
 from myoloop.body.names import FINGERS
 from myoloop.streams.follower import Block, StreamFollower, newest_first
 from myoloop.streams.outlets import STREAM_TYPES, stream_name
+from myoloop.streams.pairs import SAME_S
 
 WIDTH = len(FINGERS)
 NEAR_S = 60.0  # a stamp further than this from the session's time is of another clock (some tools send unix time)
-SAME_S = 1e-5  # stamps nearer than this are of one sample: the fastest device has 100 us between them
 RECENT = 6000  # predictions that may wait for whoever wants them all: a minute of them at 100 Hz
 ROUNDING = 1e-6  # how far outside [0, 1] float32 rounding may put a probability
 
