@@ -18,6 +18,7 @@ FLOORS = [
     {"emg", "decoder", "policy", "task"},
     {"participant"},
     {"learn", "streams", "devices"},
+    {"sections"},
     {"experiment"},
     {"live"},
     {"report_course", "report_pace", "report_recording"},

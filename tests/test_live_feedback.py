@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from myoloop.live.feedback import FeedbackHold
+from myoloop.live.feedback import AnswerTimes, FeedbackHold
 from myoloop.streams.predictions import Prediction
 
 
@@ -42,3 +42,17 @@ def test_loss_and_return_are_said_once_each() -> None:
     for k in range(5):
         hold.step(prediction(2 + k, 16.0 + 0.02 * k), 16.02 + 0.02 * k)
     assert events == ["decoder lost", "decoder back"]
+
+
+def test_an_answers_time_is_from_its_emg_going_out_to_its_arrival() -> None:
+    times, hold = AnswerTimes(50.0), FeedbackHold(0.2, lambda _: None)
+    early = hold.step(prediction(1, 9.5)._replace(received=100.0), 9.52)
+    assert np.isnan(times.ms(early)), "nothing was sent yet"
+    for k in range(5):
+        times.sent(10.0 + 0.02 * k, 100.0 + 0.003 * k)  # faster than real time
+    own = hold.step(prediction(2, 10.04)._replace(received=100.008), 10.06)
+    assert abs(times.ms(own) - 2.0) < 1e-6
+    between = hold.step(prediction(3, 10.05)._replace(received=100.010), 10.08)
+    assert abs(times.ms(between) - 1.0) < 1e-6, "its newest sample went out with the next chunk"
+    assert np.isnan(times.ms(hold.step(prediction(3, 10.05), 10.1))), "only once"
+    assert np.isnan(times.ms(hold.step(prediction(4, 9.0)._replace(received=100.2), 10.12))), "of EMG before the first"

@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from myoloop.errors import MyoloopError
-from myoloop.experiment import Experiment, LinkSettings, load_experiment
+from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.feedback import FeedbackHold
 from myoloop.live.link import Link, lag_s
 from myoloop.live.person import participant_config
+from myoloop.sections import LinkSettings
 from myoloop.streams.predictions import Prediction
 
 REPO = Path(__file__).parent.parent

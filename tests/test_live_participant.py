@@ -79,16 +79,16 @@ class Run:
         with pytest.raises(MyoloopError, match="already on the network"):
             LiveParticipant(experiment)
         with pytest.raises(MyoloopError, match="Did you mean 'index'"):
-            live.perturb("indx", [0, 0, 1], 0.1)
+            live.requests.perturb("indx", [0, 0, 1], 0.1)
         with pytest.raises(MyoloopError, match="expected 5 values"):
-            live.set_target([1, 0, 1], 1.0)
+            live.requests.set_target([1, 0, 1], 1.0)
         with pytest.raises(MyoloopError, match="Did you mean 'mains_hum'"):
-            live.set_condition("mains_humm", 1.0)
+            live.requests.set_condition("mains_humm", 1.0)
         live.start()
         time.sleep(1.0)
-        live.set_target([1, 1, 1, 1, 1], 1.5)
-        live.perturb("index", [0, 0, 2.0], 0.5)
-        live.set_condition("mains_hum", 0.5)
+        live.requests.set_target([1, 1, 1, 1, 1], 1.5)
+        live.requests.perturb("index", [0, 0, 2.0], 0.5)
+        live.requests.set_condition("mains_hum", 0.5)
         while live.running:
             time.sleep(0.05)
         self.error, self.finished, self.status = live.error, live.finished, live.status()

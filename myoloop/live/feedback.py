@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import bisect
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from myoloop.body.names import FINGERS
+from myoloop.streams.pairs import SAME_S
 from myoloop.streams.predictions import Prediction
 
 LOST_AFTER_S = 1.0
 """Silence after which the decoder counts as lost (one event); stale, a matter of one control step, comes earlier."""
+ANSWER_S = 20.0
+"""Answers that come later than this after their EMG was sent get no answer time."""
 
 
 class Feedback(NamedTuple):
@@ -57,3 +62,24 @@ class FeedbackHold:
         stale = age > self._stale_after_s
         self.stale_steps += stale
         return Feedback(latest.values, age, stale, 1e3 * age if first else float("nan"), latest if first else None)
+
+
+class AnswerTimes:
+    """How long answers take on the wall clock, whatever the session's clock."""
+
+    def __init__(self, control_hz: float):
+        self._period_s = 1.0 / control_hz
+        self._sent: deque[tuple[float, float]] = deque(maxlen=round(ANSWER_S * control_hz))
+
+    def sent(self, stamp: float, at: float) -> None:
+        """Notes a chunk: the stamp of its newest sample, and when it went out (local_clock)."""
+        self._sent.append((stamp, at))
+
+    def ms(self, feedback: Feedback) -> float:
+        """From sending the EMG behind a prediction that is used for the first time to its arrival; NaN if it is unknown. The
+        chunk is the one whose newest sample is the first at or after the prediction's stamp."""
+        new = feedback.new
+        if new is None or not self._sent or new.emg_time < self._sent[0][0] - self._period_s:
+            return float("nan")
+        chunk = bisect.bisect_left(self._sent, new.emg_time - SAME_S, key=lambda sent: sent[0])
+        return 1e3 * (new.received - self._sent[chunk][1]) if chunk < len(self._sent) else float("nan")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from myoloop.experiment import LinkSettings
+from myoloop.sections import LinkSettings
 from myoloop.streams.predictions import RECENT, Prediction
 
 SEED = 0x11A7

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import gc
 import json
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,27 +14,23 @@ from typing import Any
 import numpy as np
 import pylsl
 
-from myoloop.body.engine import MAX_PUSH_N
 from myoloop.body.names import FINGERS
-from myoloop.errors import MyoloopError, unknown_name
 from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.adaptation import Adaptation
 from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir, wait_until_heard
-from myoloop.live.feedback import LOST_AFTER_S, Feedback, FeedbackHold
+from myoloop.live.feedback import LOST_AFTER_S, AnswerTimes, FeedbackHold
 from myoloop.live.link import Link, longest_s
 from myoloop.live.person import participant_config
 from myoloop.live.record import STEP_COLUMNS, Info, StepRecord
+from myoloop.live.requests import Requests
+from myoloop.live.tally import Tally, bits
 from myoloop.live.threaded import Threaded
 from myoloop.participant import Act, Participants
 from myoloop.streams.clock import Clock, LockstepClock, RealtimeClock, SimulatedClock, Tick
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import ParticipantOutlets, refuse_taken_id
-from myoloop.streams.pairs import SAME_S
 from myoloop.streams.predictions import PredictionInbox
 from myoloop.streams.rowlog import EventLog, RowLog
-
-ANSWER_S = 20.0
-"""Answers that come later than this after their EMG was sent get no answer time."""
 
 
 class LiveParticipant(Threaded):
@@ -83,27 +77,18 @@ class LiveParticipant(Threaded):
         self._link = Link(link, experiment.seed) if link else None
         self._hold = FeedbackHold(me.stale_after_s + longest_s(link), self._event)
         self._watchers: list[Callable[[StepRecord], None]] = []
-        self._commands: deque[Callable[[], None]] = deque()
+        self.requests = Requests(self._people, self._clock.now, self._event, experiment.changes, experiment.seed)
         super().__init__(participant=self._run)
         self.error: BaseException | None = None
         """what ended the loop, if something went wrong"""
-        self._steps = 0
+        self._tally = Tally()
+        self._answers = AnswerTimes(me.control_hz)
         self._overruns = 0
         self._clock_moved_s = 0.0
-        self._sent: deque[tuple[float, float]] = deque(
-            maxlen=round(ANSWER_S * me.control_hz)
-        )  # (stamp, local_clock) of chunks
         self._began = self._ended = 0.0
         self._diverged = 0
-        self._judged = 0
-        self._right = np.zeros(len(FINGERS))
-        self._effort = 0.0
-        self._recent_ms: deque[float] = deque(maxlen=500)
-        self._recent_latency: deque[float] = deque(maxlen=500)
-        self._target_until = self._push_until = 0.0
-        self._to_come = deque(experiment.changes)
         self._fresh = True  # the body or the EMG begins anew: what came before has nothing to do with it
-        self._prompts = {_bits(np.array(labels)): name for name, labels in me.reference.gestures.items()}
+        self._prompts = {bits(np.array(labels)): name for name, labels in me.reference.gestures.items()}
         self._last: StepRecord | None = None
         self._adaptation: Adaptation | None = None
         if me.adapt is not None:
@@ -155,68 +140,17 @@ class LiveParticipant(Threaded):
     @property
     def finished(self) -> bool:
         """Whether the session's duration has been reached."""
-        return self._steps >= round(self.experiment.duration_s * self.experiment.participant.control_hz)
+        return self._tally.steps >= round(self.experiment.duration_s * self.experiment.participant.control_hz)
 
     def subscribe(self, watcher: Callable[[StepRecord], None]) -> None:
         """`watcher` is called with each step's record from the loop's thread: it must return at once."""
         self._watchers.append(watcher)
 
-    # --- requests, from any thread ---------------------------------------------------------------------------------
-
-    def reset(self, seed: int | None = None) -> None:
-        """Body at rest, reference and EMG from their start; the session's clock and counts go on."""
-        seed = self.experiment.seed if seed is None else int(seed)
-        if seed < 0:
-            raise MyoloopError(f"seed is {seed}: expected 0 or more.")
-
-        def do() -> None:
-            self._people.reset([seed])
-            self._fresh = True
-            self._target_until = 0.0
-            self._event(f"reset {seed}")
-
-        self._commands.append(do)
-
-    def set_target(self, values: Any, duration_s: float) -> None:
-        """Asks for these labels, (5,) of 0 or 1, instead of the reference's, for a while."""
-        target = np.asarray(values, np.float32)
-        if target.shape != (len(FINGERS),) or not np.all((target >= 0) & (target <= 1)):
-            raise MyoloopError(f"target is {target.tolist()}: expected 5 values in 0..1, thumb to little.")
-        until = self._clock.now() + _duration(duration_s)
-
-        def do() -> None:
-            self._people.set_target(target)
-            self._target_until = until
-            self._event("target set " + _bits(target))
-
-        self._commands.append(do)
-
-    def perturb(self, finger: str, force_n: Any, duration_s: float) -> None:
-        """Pushes a fingertip with a force (3,) newtons, in the world's axes, for a while."""
-        if finger not in FINGERS:
-            raise unknown_name("finger", finger, FINGERS)
-        force = np.asarray(force_n, float)
-        if force.shape != (3,) or not np.all(np.isfinite(force)) or np.abs(force).max() > MAX_PUSH_N:
-            raise MyoloopError(f"force is {force.tolist()}: expected 3 values within +-{MAX_PUSH_N:g} N.")
-        until = self._clock.now() + _duration(duration_s)
-
-        def do() -> None:
-            forces = np.zeros((len(FINGERS), 3))
-            forces[FINGERS.index(finger)] = force
-            self._people.engine.push(forces)
-            self._push_until = until
-            self._event(f"perturbation {finger} " + " ".join(f"{f:g}" for f in force))
-
-        self._commands.append(do)
-
-    def set_condition(self, name: str, strength: float) -> None:
-        """Sets a circumstance of the recording, see `Participants.set_condition`; strength in 0..1."""
-        self._people.set_condition(name, strength)
-        self._commands.append(lambda: self._event(f"condition {name} {strength:g}"))
+    # --- figures ---------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
         """Where the session stands: JSON-able numbers and strings."""
-        steps, last = self._steps, self._last
+        last = self._last
         lost = bool(last and last.stale)
         level, message = "ok", self._phase
         if self.error:
@@ -229,22 +163,18 @@ class LiveParticipant(Threaded):
             "phase": self._phase,
             "level": level,
             "message": message,
-            "time_s": steps / self.experiment.participant.control_hz,
-            "steps": steps,
+            "time_s": self._tally.steps / self.experiment.participant.control_hz,
+            **self._tally.status(),
             "overruns": self._overruns,
             "clock": self.experiment.clock.kind,
             "wall_s": round((self._ended or pylsl.local_clock()) - self._began, 3) if self._began else 0.0,
             "timeouts": self._clock.timeouts,
             "clock_moved_s": round(self._clock_moved_s, 3),
             "diverged": self._diverged,
-            "step_ms": _median(self._recent_ms),
-            "feedback_latency_ms": _median(self._recent_latency),
             "emg_samples_sent": self._outlets.emg_samples,
             "sent": dict(self._outlets.sent),
             "target": last.target.tolist() if last else None,
             "prediction": last.prediction.tolist() if last else None,
-            "accuracy": float(np.mean(self._right) / self._judged) if self._judged else None,
-            "effort": self._effort / steps if steps else None,
             "predictions": self._inbox.accepted,
             "predictions_refused": self._inbox.refused,
             "predictions_restamped": self._inbox.restamped,
@@ -321,7 +251,10 @@ class LiveParticipant(Threaded):
             self._clock_moved_s += tick.skipped_s
             self._board.say(f"the process was held up for {tick.skipped_s:.1f} s: the time line was moved")
             self._event(f"clock moved {tick.skipped_s:.3f}")
-        self._obey(tick.started)
+        if self.requests.obey(tick.started, self._tally.steps / self.experiment.participant.control_hz):
+            self._fresh = True
+        if self._adaptation and (news := self._adaptation.use()):
+            self._event(news)
         link, inbox = self._link, self._inbox
         feedback = self._hold.step(link.step(inbox.recent, tick.started) if link else inbox.latest, tick.started)
         if self.experiment.participant.feedback:
@@ -329,13 +262,13 @@ class LiveParticipant(Threaded):
         act = self._people.act()
         chunk = act.chunk[0]
         if self._adaptation:
-            self._adaptation.tell(self._steps, tick.deadline, act, self._fresh)
+            self._adaptation.tell(self._tally.steps, tick.deadline, act, self._fresh)
             self._fresh = False
         acted = now()
         first_sample = self._outlets.emg_samples
         self._outlets.emg(chunk, tick.deadline)
         self._push_spikes(act, tick.deadline)
-        self._sent.append((tick.deadline, pylsl.local_clock()))
+        self._answers.sent(tick.deadline, pylsl.local_clock())
         pushed = now()
         body = self._people.move()
         moved = now()
@@ -348,33 +281,29 @@ class LiveParticipant(Threaded):
         joints_deg = np.degrees(body.qpos[0])
         target = act.target[0]
         if self._last is None or not np.array_equal(target, self._last.target):
-            self._event("target " + _bits(target), tick.deadline)
-            if name := self._prompts.get(_bits(target)):
+            self._event("target " + bits(target), tick.deadline)
+            if name := self._prompts.get(bits(target)):
                 self._event("prompt " + name, tick.deadline)
         self._outlets.state(tick.deadline, target, joints_deg, act.excitation[0])
         self._outlets.feedback(tick.deadline, feedback.values, feedback.age_s, feedback.latency_ms)
-        self._count(act, feedback, target)
+        self._tally.judge(feedback, target)
         step_ms = 1e3 * (now() - begin)
         self._overruns += self._clock.overrun(tick)
-        self._recent_ms.append(step_ms)
-        if np.isfinite(feedback.latency_ms):
-            self._recent_latency.append(feedback.latency_ms)
         if self._log:
             self._log.append(
                 tick.deadline, started=tick.started - tick.deadline, policy_emg_ms=1e3 * (acted - begin),
                 push_ms=1e3 * (pushed - acted), body_ms=1e3 * (moved - pushed), step_ms=step_ms, target=target,
                 reference=act.reference[0], prediction=feedback.values, prediction_age_s=feedback.age_s,
-                stale=feedback.stale, feedback_latency_ms=feedback.latency_ms, answer_ms=self._answer_ms(feedback),
+                stale=feedback.stale, feedback_latency_ms=feedback.latency_ms, answer_ms=self._answers.ms(feedback),
                 waited_ms=1e3 * tick.waited_s, joints_deg=joints_deg,
                 wanted_deg=np.degrees(act.wanted[0]), excitation=act.excitation[0],
             )  # fmt: skip
-        accuracy = float(np.mean(self._right) / self._judged) if self._judged else float("nan")
         self._last = StepRecord(
-            self._steps, tick.deadline, step_ms, target, feedback.values, feedback.age_s, feedback.stale,
+            self._tally.steps, tick.deadline, step_ms, target, feedback.values, feedback.age_s, feedback.stale,
             feedback.latency_ms, act.reference[0], joints_deg, np.degrees(body.qvel[0]), act.excitation[0],
-            body.fingertips[0], float(np.mean(act.excitation[0] ** 2)), accuracy, chunk, first_sample,
+            body.fingertips[0], float(np.mean(act.excitation[0] ** 2)), self._tally.accuracy, chunk, first_sample,
         )  # fmt: skip
-        self._steps += 1
+        self._tally.step(feedback, act.excitation[0], step_ms)
         for watcher in self._watchers:
             watcher(self._last)
 
@@ -389,55 +318,8 @@ class LiveParticipant(Threaded):
         times = newest + (fired.sample - last) / band.internal_rate_hz
         self._outlets.spikes(np.stack([fired.muscle, fired.unit], axis=1), times)
 
-    def _answer_ms(self, feedback: Feedback) -> float:
-        """From sending the EMG behind a prediction that is used for the first time to its arrival, on the wall clock; NaN if it
-        is unknown. The chunk is the one whose newest sample is the first at or after the prediction's stamp."""
-        new = feedback.new
-        if new is None or not self._sent or new.emg_time < self._sent[0][0] - self._clock.period_s:
-            return float("nan")
-        chunk = bisect.bisect_left(self._sent, new.emg_time - SAME_S, key=lambda sent: sent[0])
-        return 1e3 * (new.received - self._sent[chunk][1]) if chunk < len(self._sent) else float("nan")
-
-    def _count(self, act: Act, feedback: Feedback, target: np.ndarray) -> None:
-        """Accuracy counts every control step from the first prediction on, stale ones too."""
-        if np.isfinite(feedback.age_s):
-            self._judged += 1
-            self._right += (feedback.values > 0.5) == (target > 0.5)
-        self._effort += float(np.mean(act.excitation[0] ** 2))
-
-    def _obey(self, now: float) -> None:
-        """Carries out requests; ends a push or a target whose time is over."""
-        while self._commands:
-            self._commands.popleft()()
-        while self._to_come and self._steps >= round(self._to_come[0].at_s * self.experiment.participant.control_hz):
-            change = self._to_come.popleft()
-            self._people.set_condition(change.condition, change.strength)
-            self._event(f"condition {change.condition} {change.strength:g}")
-        if self._adaptation and (news := self._adaptation.use()):
-            self._event(news)
-        if self._push_until and now >= self._push_until:
-            self._people.engine.push(np.zeros((len(FINGERS), 3)))
-            self._push_until = 0.0
-        if self._target_until and now >= self._target_until:
-            self._people.follow_reference()
-            self._target_until = 0.0
-
     def _event(self, text: str, time: float = 0.0) -> None:
         time = time or self._clock.now()
         self._outlets.event(text, time)
         if self._events:
             self._events.append(time, text)
-
-
-def _duration(value: float) -> float:
-    if not 0 < value <= 3600:
-        raise MyoloopError(f"duration is {value:g} s: expected more than 0 and at most 3600.")
-    return float(value)
-
-
-def _bits(labels: np.ndarray) -> str:
-    return "".join("1" if x > 0.5 else "0" for x in labels)
-
-
-def _median(values: deque[float]) -> float | None:
-    return round(float(np.median(list(values))), 2) if values else None

@@ -8,10 +8,11 @@ from myoloop.emg.armband import armband_from
 from myoloop.emg.conductor import conductor_from
 from myoloop.emg.config import config_from
 from myoloop.emg.people import sample_person
-from myoloop.experiment import Experiment, ReferenceSettings
+from myoloop.experiment import Experiment
 from myoloop.live.link import lag_s
 from myoloop.participant import ParticipantConfig
 from myoloop.policy.exploration import Exploration
+from myoloop.sections import ReferenceSettings
 from myoloop.task.prompts import PromptsConfig
 from myoloop.task.recorded import RecordedConfig
 from myoloop.task.reference import PlayableConfig, ReferenceConfig
