@@ -14,6 +14,7 @@ import yaml
 from tyro.extras import SubcommandApp
 
 from myoloop.errors import MyoloopError
+from myoloop.machine import keep_compiled
 
 app = SubcommandApp()
 datasets = SubcommandApp()
@@ -272,6 +273,7 @@ def main() -> None:
     """Entry point: a MyoloopError becomes one line on stderr and exit code 2."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("myoloop").setLevel(logging.INFO)
+    keep_compiled()
     try:
         app.cli(prog="myoloop", description=ABOUT)
     except KeyboardInterrupt:

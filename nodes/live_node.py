@@ -32,6 +32,7 @@ from rclpy.utilities import remove_ros_args
 from std_msgs.msg import Header
 
 from myoloop.errors import MyoloopError
+from myoloop.machine import keep_compiled
 
 QUEUE_LIMIT = 250
 """Records that may wait for the publisher thread (5 s of control steps); more are dropped and counted."""
@@ -297,6 +298,7 @@ def main(make: type[LiveNode]) -> int:
     if (Path(sys.prefix) / "share" / "ament_index").is_dir():  # ROS 2 from wheels: nobody sources a setup file
         os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    keep_compiled()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
     node = None

@@ -33,6 +33,8 @@ _folder = tempfile.TemporaryDirectory(prefix="myoloop-tests-")
 _config = Path(_folder.name) / "lsl_api.cfg"
 _config.write_text(LSL_CONFIG, encoding="utf-8")
 os.environ["LSLAPICFG"] = str(_config)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_folder.name) / "compiled")  # one for all processes of this run
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(1 + int(SESSION, 16) % 100)  # 101 is the last that leaves ports free on Linux
 os.environ["ROS_LOG_DIR"] = _folder.name

@@ -80,6 +80,14 @@ def test_a_copy_does_not_count_as_new() -> None:
     plain, doubled = (Link(LinkSettings(delay_ms=40, duplicate=share), 0) for share in (0.0, 1.0))
     assert used(plain, 200) == used(doubled, 200)
     assert doubled.duplicated == 200 and doubled.overtaken == 0 and len(doubled.recent) == 400
+    racing = Link(LinkSettings(jitter_ms=300, duplicate=1.0), 0)
+    used(racing, 3000)
+    firsts = {p.number: p.arrived - prediction(p.number).arrived for p in reversed(racing.recent)}
+    assert np.mean(list(firsts.values())) == pytest.approx(0.1, abs=0.005), (
+        "of two, the earlier counts: a third of the jitter"
+    )
+    used_s = [p.arrived for p in racing.recent if p.number == 7]
+    assert len(used_s) == 2 and used_s == sorted(used_s)
     link, hold = Link(LinkSettings(jitter_ms=200, duplicate=1.0), 0), FeedbackHold(0.2, lambda _: None)
     firsts = [
         hold.step(latest, 0.02 * step).latency_ms
