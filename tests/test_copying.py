@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from myoloop.errors import MyoloopError
-from myoloop.learn.copying import CopyConfig, agreement, agreement_with, copy_decoder
-from myoloop.learn.supervised import TrainingConfig
+from myoloop.learn.copying import KEPT_OUT, CopyConfig, agreement, agreement_with, copy_decoder
+from myoloop.learn.supervised import Recordings, Trained, TrainingConfig
 from myoloop.streams.pairs import Pairs, load_pairs, save_pairs, stretches
 
 RATE, FRAME, CHANNELS = 500.0, 10, 4
@@ -80,6 +80,27 @@ def test_copy_learns_to_answer_as_the_original_and_says_how_far() -> None:
     assert fresh.fingers > 0.9 and fresh.gestures is None and fresh.steps == 10 * 75
     other = session(20.0, 5)._replace(answers=1.0 - session(20.0, 5).answers)
     assert agreement_with(copy.network, copy.params, other, RATE / FRAME, None, 2.0).fingers < 0.1
+
+
+def test_what_tells_the_agreement_is_neither_learned_from_nor_used_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, np.ndarray] = {}
+
+    def trained(
+        network: object, config: object, taught: Recordings, chosen: Recordings, *_: object, **__: object
+    ) -> Trained:
+        seen.update(taught=taught.emg[:, 0, 0], chosen=chosen.emg[:, 0, 0])
+        return Trained({}, (), 1.0)
+
+    def answered(network: object, params: object, emg: np.ndarray) -> np.ndarray:
+        seen["kept"] = emg[:, 0, 0]
+        return np.zeros((len(emg), 100, 5))
+
+    monkeypatch.setattr("myoloop.learn.copying.train", trained)
+    monkeypatch.setattr("myoloop.learn.copying.run_offline", answered)
+    copy = copy_decoder(CopyConfig(stretch_s=2.0), [session(60.0, 3)], RATE / FRAME)
+    parts = [set(part.tolist()) for part in seen.values()]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == copy.stretches
+    assert len(seen["kept"]) >= copy.stretches // KEPT_OUT and len(seen["chosen"]) >= copy.stretches // KEPT_OUT
 
 
 def test_agreement_counts_gestures_as_well_as_fingers() -> None:
