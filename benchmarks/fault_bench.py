@@ -27,8 +27,8 @@ REPO = Path(__file__).resolve().parent.parent
 HOOKS = Path(__file__).resolve().parent / "fault_hooks"
 MARK = "MYOLOOP_FAULT_BENCH"
 """Environment variable by which a session's processes are found, whoever started them."""
-START_S = 120.0
-END_S = 90.0
+START_S = 180.0
+END_S = 180.0
 PARTIAL = ("*.part", ".probe*", "recording.on", ".latest*", "*.tmp")
 """Files that only exist while somebody writes."""
 
@@ -77,9 +77,17 @@ class Trial:
         self.mark = uuid.uuid4().hex[:12]
         self.id = f"f{self.mark[:6]}"
         self.runs = runs or folder / "runs"
-        lsl = [f"[lab]\nSessionID = fault-{self.mark}\nKnownPeers = {{127.0.0.1}}", "[multicast]\nResolveScope = machine"]
+        lsl = [
+            f"[lab]\nSessionID = fault-{self.mark}\nKnownPeers = {{127.0.0.1}}",
+            "[multicast]\nResolveScope = machine",
+        ]
         base, count = ports or (0, 256)
-        lsl += ["[ports]\nIPv6 = disable", *([f"BasePort = {base}"] if base else []), f"PortRange = {count}", "[log]\nlevel = -3"]
+        lsl += [
+            "[ports]\nIPv6 = disable",
+            *([f"BasePort = {base}"] if base else []),
+            f"PortRange = {count}",
+            "[log]\nlevel = -3",
+        ]
         (folder / "lsl_api.cfg").write_text("\n".join(lsl))
         experiment = yaml.safe_load((REPO / "experiments" / "closed_loop.yaml").read_text())
         experiment |= {"ros": False, "record": True, "duration_s": seconds, "name": "fault"}
@@ -110,8 +118,19 @@ class Trial:
 
     def start(self) -> subprocess.Popen[bytes]:
         with self._out.open("ab") as out:
-            command = [sys.executable, "-m", "myoloop", "run", str(self.file), "--runs", str(self.runs), *self._arguments]
-            return subprocess.Popen(command, stdout=out, stderr=out, env=self.env, cwd=self.folder, start_new_session=True)
+            command = [
+                sys.executable,
+                "-m",
+                "myoloop",
+                "run",
+                str(self.file),
+                "--runs",
+                str(self.runs),
+                *self._arguments,
+            ]
+            return subprocess.Popen(
+                command, stdout=out, stderr=out, env=self.env, cwd=self.folder, start_new_session=True
+            )
 
     def beside(self, *arguments: str, seconds: float = 90.0) -> tuple[int, str, float]:
         """Another `myoloop` command in the same network: its exit code, what it said, how long it took."""
@@ -211,6 +230,11 @@ class Trial:
             raise Stuck(f"the session did not end within {seconds:g} s") from None
         return time.monotonic() - begun
 
+    def finish(self) -> float:
+        """Ends the session as its user would, by Ctrl-C; returns how long that took."""
+        self.signal("session", signal.SIGINT)
+        return self.end()
+
     def left(self) -> list[psutil.Process]:
         """Processes of this session that are alive."""
         found = []
@@ -247,7 +271,9 @@ class Trial:
 
     def says(self, *texts: str, where: str = "") -> Check:
         """Whether the session (its screen, its messages, its events) names the fault."""
-        said = " ".join((where or "\n".join([self.out, *self.events, *map(str, self.report.get("messages", []))])).split())
+        said = " ".join(
+            (where or "\n".join([self.out, *self.events, *map(str, self.report.get("messages", []))])).split()
+        )
         missing = [text for text in texts if text not in said]
         return Check(not missing, f"does not say: {'; '.join(missing)}" if missing else f"says “{texts[0]}”")
 
@@ -270,7 +296,11 @@ class Trial:
         if not self.report:  # nobody counted
             return Check(len(session.streams) >= streams, f"recording readable, {sum(counts.values())} samples")
         few = lost is None or (missing is not None and missing <= lost)
-        bad = [n for n, c in (kept.get("streams") or {}).items() if c["sent"] and c["recorded"] < c["sent"]] if missing else []
+        bad = (
+            [n for n, c in (kept.get("streams") or {}).items() if c["sent"] and c["recorded"] < c["sent"]]
+            if missing
+            else []
+        )
         where = f" ({', '.join(name.removeprefix(self.id + '_') for name in bad)})" if bad else ""
         ok = few and len(session.streams) >= streams
         return Check(ok, f"recording: {sum(counts.values())} samples, {missing} missing{where}")
@@ -301,16 +331,16 @@ class Trial:
 
     def quiet(self) -> Check:
         """Whether nobody ended in a traceback."""
-        return Check("Traceback" not in self.out + self.logs, "a traceback" if "Traceback" in self.out + self.logs else "")
+        return Check(
+            "Traceback" not in self.out + self.logs, "a traceback" if "Traceback" in self.out + self.logs else ""
+        )
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: float):  # type: ignore[no-untyped-def]
     """A file system of its own of this size, for who may mount one."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={round(megabytes * 1024)}k", "tmpfs", str(folder)], check=True
-    )
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={round(megabytes * 1024)}k", "tmpfs", str(folder)], check=True)
     try:
         yield folder
     finally:

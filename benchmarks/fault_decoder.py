@@ -1,6 +1,6 @@
 """A decoder that works, then does something wrong for a while, then works again: used by benchmarks/fault_matrix.py.
 
-    python benchmarks/fault_decoder.py myo nan --count sent.json
+python benchmarks/fault_decoder.py myo nan --count sent.json
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Config:
 def outlet(participant: str, width: int = 5) -> pylsl.StreamOutlet:
     """The decoder's outlet, or one that is too narrow."""
     if width != len(FINGERS):  # another source: a stream cannot change its width
-        return pylsl.StreamOutlet(pylsl.StreamInfo(f"{participant}_prediction", "Control", width, 0, "float32", "narrow"))
+        return pylsl.StreamOutlet(
+            pylsl.StreamInfo(f"{participant}_prediction", "Control", width, 0, "float32", "narrow")
+        )
     return make_outlet(participant, "prediction", FINGERS, "probability of flexed", 0.0)
 
 

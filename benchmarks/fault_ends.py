@@ -57,7 +57,9 @@ def end_case(name: str, state: str) -> Case:
     """One cell."""
 
     def run(folder: Path) -> Seen:
-        changes = {"participant.wait_for_decoder_s": 60.0, "decoder": {"kind": "external"}} if "waiting" in state else {}
+        changes = (
+            {"participant.wait_for_decoder_s": 60.0, "decoder": {"kind": "external"}} if "waiting" in state else {}
+        )
         seconds = 4.0 if state == "reporting" else 12.0 if name in ("kill decoder", "kill recorder") else 40.0
         if "waiting" in state:
             seconds = 4.0
@@ -74,12 +76,19 @@ def end_case(name: str, state: str) -> Case:
 def look(t: Trial, name: str, state: str, took: float) -> list[Check]:
     """What is left of the session."""
     stepped = state in ("running", "reporting") or name in ("kill decoder", "kill recorder")
-    checks = [t.code({"kill the session": -9}.get(name, 2 if name == "kill participant" and state != "reporting" else 0))]
+    checks = [
+        t.code({"kill the session": -9}.get(name, 2 if name == "kill participant" and state != "reporting" else 0))
+    ]
     if name == "kill the session":
         checks.append(t.clean(35))
-        checks[-1] = Check("python" not in checks[-1].seen and "myoloop" not in checks[-1].seen, checks[-1].seen or "its processes have ended")
+        checks[-1] = Check(
+            "python" not in checks[-1].seen and "myoloop" not in checks[-1].seen,
+            checks[-1].seen or "its processes have ended",
+        )
         code, out, _ = t.beside("report", str(t.run_dir))
-        checks.append(Check(code == 0, f"report afterwards: code {code}{'' if code == 0 else ': ' + out.strip()[-120:]}"))
+        checks.append(
+            Check(code == 0, f"report afterwards: code {code}{'' if code == 0 else ': ' + out.strip()[-120:]}")
+        )
     else:
         checks.append(t.clean())
     if stepped:

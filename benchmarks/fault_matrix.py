@@ -3,9 +3,10 @@
     python benchmarks/fault_matrix.py --out docs/results/fault_matrix.json --page docs/reliability.md
 
 Each cell is a session of its own (`myoloop run`, plain processes, recorded), with LSL to itself; what is expected is written in
-fault_cells.py. `--only kill,SIGSTOP` or `--part learner` runs some of them and keeps what the file says of the others. Clean ends
-(SIGINT, SIGTERM, kill of any process, in any state) are cells, too: see fault_ends.py. Disk full needs the right to mount a
-tmpfs, a wall clock that jumps needs libfaketime (Debian: faketime). The last line of the output is one JSON object.
+fault_cells.py and fault_data.py, before it is run. `--only kill SIGSTOP` or `--part learner` runs some of them and keeps what the
+file says of the others. Clean ends (SIGINT, SIGTERM, kill of any process, in any state) are cells, too: see fault_ends.py. Disk
+full needs the right to mount a tmpfs, a wall clock that jumps needs libfaketime (Debian: faketime). Free cores make honest
+overruns: run it on a quiet machine. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fault_data  # noqa: F401  registers its cells
 import fault_ends
 import tyro
 from fault_bench import Check, Stuck
@@ -28,6 +30,8 @@ from fault_cells import CASES, FAULTS, PARTS, SENSELESS, Case
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+from myoloop.machine import processor
 
 BEGIN, END = "<!-- fault matrix: benchmarks/fault_matrix.py -->", "<!-- end of fault matrix -->"
 
@@ -65,7 +69,13 @@ def run_case(case: Case, folder: Path) -> list[Cell]:
         seen = {part: [Check(False, f"{type(error).__name__}: {error}")] for part in case.expected}
     took = round(time.monotonic() - begun, 1)
     return [
-        {"fault": case.fault, "part": part, "expected": case.expected[part], **judged(seen.get(part, [])), "took_s": took}
+        {
+            "fault": case.fault,
+            "part": part,
+            "expected": case.expected[part],
+            **judged(seen.get(part, [])),
+            "took_s": took,
+        }
         for part in case.expected
     ]
 
@@ -121,10 +131,18 @@ def as_markdown(result: dict[str, Any]) -> str:
     faults = [c for c in cells if c["part"] in PARTS]
     for c in faults:
         if c["passed"] is not None:
-            lines.append(f"| {c['fault']} | {c['part']} | {c['expected']} | {c['seen']} | {'yes' if c['passed'] else '**no**'} |")
+            lines.append(
+                f"| {c['fault']} | {c['part']} | {c['expected']} | {c['seen']} | {'yes' if c['passed'] else '**no**'} |"
+            )
     ends = [c for c in cells if c["part"] in fault_ends.STATES]
     if ends:
-        lines += ["", "How a session ends, by what is done to it and when:", "", "| done | while | seen | |", "|---|---|---|---|"]
+        lines += [
+            "",
+            "How a session ends, by what is done to it and when:",
+            "",
+            "| done | while | seen | |",
+            "|---|---|---|---|",
+        ]
         lines += [f"| {c['fault']} | {c['part']} | {c['seen']} | {'yes' if c['passed'] else '**no**'} |" for c in ends]
     silent = [c for c in faults if c["passed"] is None]
     lines += ["", "Not run:", ""]
@@ -141,6 +159,7 @@ def write_page(page: Path, text: str) -> None:
 
 def main(config: Config) -> None:
     """Runs, shows, writes."""
+    CASES.sort(key=lambda case: FAULTS.index(case.fault))
     wanted = [
         case
         for case in [*CASES, *fault_ends.CASES]
@@ -155,7 +174,10 @@ def main(config: Config) -> None:
         for job in track(as_completed(jobs), "cells", len(jobs), console=console):
             for cell in job.result():
                 cells.append(cell)
-                console.print(f"{'pass' if cell['passed'] else 'FAIL'} {cell['fault']} x {cell['part']}: {cell['seen']}", soft_wrap=True)
+                console.print(
+                    f"{'pass' if cell['passed'] else 'FAIL'} {cell['fault']} x {cell['part']}: {cell['seen']}",
+                    soft_wrap=True,
+                )
     old = json.loads(config.out.read_text())["cells"] if config.out and config.out.exists() else []
     result = {
         "cells": merged(old, cells), "date": time.strftime("%Y-%m-%d"), "device": processor(), "cores": os.cpu_count(),
@@ -170,11 +192,13 @@ def main(config: Config) -> None:
         config.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if config.page:
         write_page(config.page, as_markdown(result))
-    print(json.dumps({"cells": len(result["cells"]), "failed": [f"{c['fault']} x {c['part']}" for c in cells if not c["passed"]]}))
+    print(
+        json.dumps(
+            {"cells": len(result["cells"]), "failed": [f"{c['fault']} x {c['part']}" for c in cells if not c["passed"]]}
+        )
+    )
     sys.exit(any(not c["passed"] for c in cells))
 
-
-from myoloop.machine import processor  # noqa: E402
 
 if __name__ == "__main__":
     main(tyro.cli(Config, description=__doc__))

@@ -20,6 +20,7 @@ from myoloop import __version__
 from myoloop.body.names import FINGERS
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
+from myoloop.experiment import Experiment
 from myoloop.live.board import read_status
 from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
@@ -112,7 +113,7 @@ def rewrite_recording(path: Path) -> None:
 
 def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a session from its run folder; NaN never occurs, what is unknown is null."""
-    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    config = _config(run_dir)
     participant = read_status(run_dir, "participant") or {}
     recorder = read_status(run_dir, "recorder")
     rows = _rows(run_dir)
@@ -368,6 +369,22 @@ def _environment(config: dict[str, Any]) -> dict[str, Any]:
         "versions": versions,
         "seed": config["seed"],
     }
+
+
+def _config(run_dir: Path) -> dict[str, Any]:
+    """The experiment that ran, with every default.
+
+    Raises:
+      MyoloopError: it is not what a session wrote.
+    """
+    path = run_dir / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        Experiment.model_validate({key: value for key, value in config.items() if key in Experiment.model_fields})
+        return config  # type: ignore[no-any-return]
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise MyoloopError(f"{path} is not the configuration that a session wrote: {why}. Put that back.") from error
 
 
 def _rows(run_dir: Path) -> np.ndarray | None:
