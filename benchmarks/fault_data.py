@@ -42,10 +42,9 @@ def _(folder: Path) -> Seen:
         said = sum("channels, expected 5" in m for m in t.report["messages"])
         code, out, _ = t.beside("report", str(t.run_dir / "session.xdf"))
         again = Check(code == 0, f"report of the recording: code {code}{'' if code == 0 else ', ' + out[-150:]}")
-        decoder = [
-            t.code(), t.reports(), t.steady(), t.lost(),
-            Check(refused > 100 and said == 1, f"{refused} refused, said {said} x"), Check(took < 9, f"heard again {took - 5:.1f} s after"),
-        ]  # fmt: skip
+        counted = Check(refused > 100 and said == 1, f"{refused} refused, said {said} x")
+        heard = Check(took < 9, f"heard again {took - 5:.1f} s after")
+        decoder = [t.code(), t.reports(), t.steady(), t.lost(), counted, heard]
         return {"decoder": decoder, "recorder": [t.recording(), again, t.clean(), t.quiet()]}
 
 

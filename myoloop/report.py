@@ -139,6 +139,7 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
             "samples_sent": sent,
             "samples_received": received,
             "samples_lost": None if received is None else max(0, sent - received),
+            "samples_not_finite": witness.get("not_finite"),
             "rms_uv": witness["rms_uv"],
             "median_frequency_hz": witness["median_frequency_hz"],
         },
@@ -197,7 +198,8 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")
     if kept := report["recording"]:
         table.add_row("recording", f"{kept['file']}: {kept['bytes'] / 1e6:.1f} MB, {kept['lost']} samples lost")
-    table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost")
+    broken = f", {emg['samples_not_finite']} not finite" if emg["samples_not_finite"] else ""
+    table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost{broken}")
     for name in ("trigno", "muovi"):
         if lives := [life[name] for life in report["devices"] if name in life]:
             sent, dropped, clients = (
