@@ -273,7 +273,7 @@ def _(folder: Path) -> Seen:
 
 @case(
     "clock jump",
-    participant="the wall clock of all processes jumps an hour ahead, then behind: no step notices, since LSL's clock is another",
+    participant="the wall clock of all processes jumps by an hour, both ways: no step notices, LSL's clock is another",
     recorder="as if nothing had happened: nothing missing",
     learner="as if nothing had happened: it learns",
 )
