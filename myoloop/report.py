@@ -20,6 +20,7 @@ from myoloop import __version__
 from myoloop.body.names import FINGERS
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
+from myoloop.experiment import Experiment
 from myoloop.live.board import read_status
 from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
@@ -112,7 +113,7 @@ def rewrite_recording(path: Path) -> None:
 
 def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a session from its run folder; NaN never occurs, what is unknown is null."""
-    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    config = _config(run_dir)
     participant = read_status(run_dir, "participant") or {}
     recorder = read_status(run_dir, "recorder")
     rows = _rows(run_dir)
@@ -138,6 +139,7 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
             "samples_sent": sent,
             "samples_received": received,
             "samples_lost": None if received is None else max(0, sent - received),
+            "samples_not_finite": witness.get("not_finite"),
             "rms_uv": witness["rms_uv"],
             "median_frequency_hz": witness["median_frequency_hz"],
         },
@@ -196,7 +198,8 @@ def print_figures(report: dict[str, Any], console: Console) -> None:
     table.add_row("overruns", f"{loop['overruns']} of {loop['steps']} steps")
     if kept := report["recording"]:
         table.add_row("recording", f"{kept['file']}: {kept['bytes'] / 1e6:.1f} MB, {kept['lost']} samples lost")
-    table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost")
+    broken = f", {emg['samples_not_finite']} not finite" if emg["samples_not_finite"] else ""
+    table.add_row("EMG samples", f"{emg['samples_sent']} sent, {emg['samples_lost']} lost{broken}")
     for name in ("trigno", "muovi"):
         if lives := [life[name] for life in report["devices"] if name in life]:
             sent, dropped, clients = (
@@ -368,6 +371,22 @@ def _environment(config: dict[str, Any]) -> dict[str, Any]:
         "versions": versions,
         "seed": config["seed"],
     }
+
+
+def _config(run_dir: Path) -> dict[str, Any]:
+    """The experiment that ran, with every default.
+
+    Raises:
+      MyoloopError: it is not what a session wrote.
+    """
+    path = run_dir / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        Experiment.model_validate({key: value for key, value in config.items() if key in Experiment.model_fields})
+        return config  # type: ignore[no-any-return]
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise MyoloopError(f"{path} is not the configuration that a session wrote: {why}. Put that back.") from error
 
 
 def _rows(run_dir: Path) -> np.ndarray | None:

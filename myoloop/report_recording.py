@@ -89,12 +89,14 @@ def steps_of(session: XdfSession) -> np.ndarray | None:
 def emg_figures(stream: XdfStream) -> dict[str, Any]:
     """RMS over everything, median frequency over the last KEEP_S seconds: of each channel, as a session's witness has them."""
     emg = np.asarray(stream.samples, np.float64)
+    finite = np.isfinite(emg)
     last = emg[-round(KEEP_S * stream.rate_hz) :]
     return {
         "channels": emg.shape[1],
         "rate_hz": stream.rate_hz,
         "samples": len(emg),
-        "rms_uv": np.sqrt(np.mean(emg**2, axis=0)).round(2).tolist(),
+        "samples_not_finite": int(np.count_nonzero(~finite.all(axis=1))),
+        "rms_uv": np.sqrt(np.mean(np.where(finite, emg, 0) ** 2, axis=0)).round(2).tolist(),
         "median_frequency_hz": median_frequency(last, stream.rate_hz).round(1).tolist(),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -26,6 +27,9 @@ from myoloop.streams.xdf_writer import why_not
 
 STEPPING_S = 6.0
 """How long the participant may take to make its last step."""
+
+ANSWERING_S = 0.3
+"""How long the decoder may answer the last chunks; one that is slower has not answered them in time anyway."""
 
 START_UP_S = 180.0
 """How long the participant may take to get ready (the first start compiles)."""
@@ -68,6 +72,7 @@ class Session:
             self.run_dir = make_run_dir(run_dir)
         self._config = self.run_dir / "config.yaml"
         save_experiment(experiment, self._config)
+        self._saved = self._config.read_bytes()
         logs = make_run_dir(self.run_dir / "logs")
         self._parts: dict[str, Child] = {}
         if spawn:
@@ -188,6 +193,7 @@ class Session:
         for child in self._parts.values():
             child.end()
         witness.close()
+        self._keep_config()
         from myoloop.report import STRETCH, write_report  # loads plotting libraries: not before the loop is over
 
         samples, stamps = witness.stretch()
@@ -203,9 +209,20 @@ class Session:
             self.console.print(f"[red]{self.run_dir} cannot be written: {error.strerror}[/red]")
         write_report(self.run_dir, summary, (samples, stamps), self.console)
 
+    def _keep_config(self) -> None:
+        """The report is about what ran, also if somebody has written into the run folder meanwhile."""
+        try:
+            if self._config.read_bytes() == self._saved:
+                return
+        except OSError:
+            pass
+        with contextlib.suppress(OSError):  # the report will say what cannot be read
+            self._config.write_bytes(self._saved)
+            self.console.print("config.yaml was changed while the session ran: it is written again")
+
     def _end_recording(self) -> None:
-        """Ends the participant's steps, then the recording, while all streams are still open; lets the participant go."""
-        participant, recorder = self._parts.get("participant"), self._parts.get("recorder")
+        """Ends the participant's steps, the decoder's answers, then the recording, while all streams are open; lets them go."""
+        participant, recorder, decoder = (self._parts.get(name) for name in ("participant", "recorder", "decoder"))
         if recorder is not None and recorder.running:
             if participant is not None:
                 participant.interrupt()
@@ -214,6 +231,9 @@ class Session:
                 if (read_status(self.run_dir, "participant") or {}).get("phase") in ("finished", "stopped", "failed"):
                     break
                 time.sleep(0.05)
+            if decoder is not None:
+                time.sleep(ANSWERING_S)
+                decoder.interrupt()  # it answers no more, and keeps its stream open
             recorder.interrupt()
             import myoloop.report  # noqa: F401  takes seconds, and so does the recorder
 

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from myoloop.experiment import Experiment
 from myoloop.live.channel import END, pack_experience, pack_greeting, unpack_policy
@@ -73,6 +74,10 @@ class Adaptation:
         """policies taken over"""
         self.swap_ms = 0.0
         """the longest that taking one over took"""
+        self.refused = 0
+        """policies that could not be used"""
+        assert people.policy is not None
+        self._like = {name: x.shape for name, x in _leaves(people.policy.params)}
         ours, theirs = multiprocessing.Pipe()
         self._channel: Connection = ours  # type: ignore[assignment]
         env = os.environ | {"OMP_NUM_THREADS": "1", "NPROC": "1", "JAX_PLATFORMS": "cpu"}
@@ -130,7 +135,7 @@ class Adaptation:
         kept = ("stretches", "model_loss", "compute_s", "forgotten", "unheard")
         about = {name: self._about[name] for name in kept if name in self._about}
         own = {"phase": self._phase, "swaps": self.swaps, "dropped": self.dropped, "swap_ms": round(self.swap_ms, 3)}
-        return own | about | {"pid": self._process.pid}
+        return own | about | {"refused": self.refused, "pid": self._process.pid}
 
     def close(self) -> None:
         """Ends the learner, which saves what it has learned."""
@@ -174,7 +179,13 @@ class Adaptation:
             while True:
                 params, about = unpack_policy(self._channel.recv_bytes())
                 self._phase = "learning"
-                if params:
+                if params and (why := unusable(params, self._like)):
+                    self.refused += 1
+                    if self.refused == 1:
+                        self._say(
+                            f"a learner's policy refused: {why}; the participant goes on with the last one it could use"
+                        )
+                elif params:
                     self._ready = jax.block_until_ready(jax.tree.map(jnp.asarray, params)), about
         except (EOFError, OSError):
             if not self._ending.is_set():
@@ -193,3 +204,17 @@ class Adaptation:
             f"the learner ended with code {self._process.returncode}: the participant goes on with the last policy it got, "
             f"without exploration. {last}".strip()
         )
+
+
+def unusable(params: Any, like: dict[str, tuple[int, ...]]) -> str | None:
+    """Why a policy's parameters cannot be taken over; None if they can. like: shapes of those in use, by name."""
+    shapes = {name: np.shape(x) for name, x in _leaves(params)}
+    if shapes != like:
+        odd = sorted(name for name in {*shapes, *like} if shapes.get(name) != like.get(name))
+        return f"'{odd[0]}' has shape {shapes.get(odd[0])}, expected {like.get(odd[0])}"
+    bad = [name for name, x in _leaves(params) if not np.all(np.isfinite(x))]
+    return f"'{bad[0]}' holds NaN or infinity" if bad else None
+
+
+def _leaves(params: Any) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(path), x) for path, x in jax.tree_util.tree_leaves_with_path(params)]

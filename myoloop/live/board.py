@@ -17,6 +17,9 @@ from myoloop.errors import MyoloopError
 PERIOD_S = 0.5
 """How often the status file is renewed."""
 
+MOST = 200
+"""Messages that a status keeps: the file is written twice a second, for an afternoon."""
+
 SUPERVISED = "MYOLOOP_SUPERVISED"
 """Environment variable that a session sets for its processes: they end when it does, also if it is killed."""
 
@@ -59,8 +62,11 @@ class Board:
         self._thread.start()
 
     def say(self, message: str) -> None:
-        """Logs a line and shows it in the status."""
-        self.messages.append(message)
+        """Logs a line and shows it in the status, which keeps the first MOST."""
+        if len(self.messages) < MOST:
+            self.messages.append(message)
+        elif len(self.messages) == MOST:
+            self.messages.append(f"more than {MOST} messages: further ones are in the log only")
         log.warning(message)
 
     def write(self) -> None:

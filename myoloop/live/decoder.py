@@ -17,11 +17,14 @@ from myoloop.decoder.contract import check_against
 from myoloop.decoder.runtime import OnnxDecoder
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, load_experiment
-from myoloop.live.board import Board, log, make_run_dir
+from myoloop.live.board import RECORDING, Board, linger_while_recorded, log, make_run_dir
 from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import Block, StreamFollower
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import make_outlet, stream_name
+
+FOUND_S = 2.5
+"""s that LabRecorder takes to find a stream again that comes back under its source_id: 1 to 2, as measured."""
 
 
 class PredictionRecord(NamedTuple):
@@ -71,6 +74,10 @@ class LiveDecoder(Threaded):
                 "stamp": "time of the newest EMG sample used",
             },
         )
+        recorded = self._run_dir is not None and (self._run_dir / RECORDING).exists()
+        self._mute_until = (
+            time.monotonic() + FOUND_S if recorded else 0.0
+        )  # an answer that came sooner would be in no recording
         self._watchers: list[Callable[[PredictionRecord], None]] = []
         super().__init__(decoder=self._run)
         self.error: BaseException | None = None
@@ -100,6 +107,7 @@ class LiveDecoder(Threaded):
 
     def close(self) -> None:
         self.stop()
+        linger_while_recorded(self._run_dir)
         self._outlet = None  # liblsl takes the stream off the network when its last handle goes
         self._board.close()
 
@@ -150,7 +158,6 @@ class LiveDecoder(Threaded):
     def _take(self, block: Block) -> None:
         if block.info.uid() != self._uid:
             self._meet(block.info)
-        assert self._outlet is not None
         stamps = block.stamps
         if self._last_stamp is not None:
             gap = round((stamps[0] - self._last_stamp) * self._decoder.rate_hz) - 1
@@ -159,17 +166,29 @@ class LiveDecoder(Threaded):
                 self._board.say(f"{gap} EMG samples are missing before {stamps[0]:.3f}")
         self._last_stamp = float(stamps[-1])
         self._received += len(stamps)
-        begin = time.perf_counter()
-        for used, prediction in self._decoder.push(block.samples):
-            emg_time = float(stamps[used - 1])
-            self._outlet.push_chunk(prediction[None], emg_time)
-            took = 1e3 * (time.perf_counter() - begin)
-            self._sent += 1
-            self._compute_ms.append(took)
-            record = PredictionRecord(pylsl.local_clock(), emg_time, prediction, took, self.name)
-            for watcher in self._watchers:
-                watcher(record)
+        for first in range(
+            0, len(stamps), self._decoder.samples_per_call
+        ):  # an answer goes out before the next is thought of
+            if self._stop.is_set():
+                return
+            until = first + self._decoder.samples_per_call
             begin = time.perf_counter()
+            for used, prediction in self._decoder.push(block.samples[first:until]):
+                self._answer(prediction, float(stamps[first + used - 1]), begin)
+                begin = time.perf_counter()
+
+    def _answer(self, prediction: np.ndarray, emg_time: float, begin: float) -> None:
+        """Publishes one prediction, whose making began at `begin`."""
+        assert self._outlet is not None
+        if self._mute_until and time.monotonic() < self._mute_until:
+            return
+        self._outlet.push_chunk(prediction[None], emg_time)
+        took = 1e3 * (time.perf_counter() - begin)
+        self._sent += 1
+        self._compute_ms.append(took)
+        record = PredictionRecord(pylsl.local_clock(), emg_time, prediction, took, self.name)
+        for watcher in self._watchers:
+            watcher(record)
 
     def _meet(self, info: pylsl.StreamInfo) -> None:
         """A new EMG stream: is it one that this model reads? Then start afresh on it."""

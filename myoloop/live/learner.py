@@ -47,6 +47,7 @@ class LearnerProcess:
         self._heard: deque[bytes] = deque()
         self._news, self._over = threading.Event(), threading.Event()
         self._saved = time.monotonic()
+        self._unwritten: set[str] = set()
 
     def stop(self) -> None:
         """Ends after what is being thought; callable from a signal handler."""
@@ -86,11 +87,14 @@ class LearnerProcess:
             return
         path = self._run_dir / CURVE
         begins = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            if begins:
-                table.writerow(Thinking._fields)
-            table.writerow([f"{x:.6g}" for x in line])
+        try:
+            with path.open("a", newline="", encoding="utf-8") as file:
+                table = csv.writer(file)
+                if begins:
+                    table.writerow(Thinking._fields)
+                table.writerow([f"{x:.6g}" for x in line])
+        except OSError as error:
+            self._complain(CURVE, error)
         if time.monotonic() - self._saved > self._adapt["save_every_s"]:
             self._save()
 
@@ -98,7 +102,16 @@ class LearnerProcess:
         if self._run_dir is not None and self._learner.lines:
             self._saved = time.monotonic()
             about = self._about | self._learner.lines[-1]._asdict()
-            save_policy(self._run_dir / POLICY, self._learner.policy, about)
+            try:
+                save_policy(self._run_dir / POLICY, self._learner.policy, about)
+            except (OSError, MyoloopError) as error:
+                self._complain(POLICY, error)
+
+    def _complain(self, name: str, error: Exception) -> None:
+        """A full disk is said once for each file, and ends nothing."""
+        if name not in self._unwritten:
+            self._unwritten.add(name)
+            print(f"{name} cannot be written: {getattr(error, 'strerror', None) or error}", file=sys.stderr, flush=True)
 
 
 def config_from(adapt: dict[str, Any], seed: int, policy: LearnedPolicy, later_s: float = 0.0) -> OnlineConfig:

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pylsl
 
+from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
 from myoloop.live.board import RECORDING, Board, log, make_run_dir, read_status
 from myoloop.live.threaded import Threaded
@@ -40,7 +42,7 @@ class LiveRecorder(Threaded):
           run_dir: where the files and the status go.
 
         Raises:
-          MyoloopError: labrecorder is not there, or the folder cannot be written.
+          MyoloopError: labrecorder is not there, the folder cannot be written, or another recorder writes into it.
         """
         refuse_without_labrecorder()
         use_loopback()
@@ -48,6 +50,7 @@ class LiveRecorder(Threaded):
         self._awaited = experiment.decoder is not None
         self._wait_s = experiment.participant.wait_for_decoder_s
         self._run_dir = make_run_dir(run_dir)
+        refuse_second(self._run_dir)
         self._board = Board(self._run_dir, "recorder", self.status)
         self._said = Said()
         self._own = {stream_name(self._participant, stream) for stream in PARTICIPANT_STREAMS}
@@ -168,3 +171,21 @@ class LiveRecorder(Threaded):
                 continue
         grew, self._size = size > self._size, size
         return grew
+
+
+def refuse_second(run_dir: Path) -> None:
+    """Raises MyoloopError if a recorder that is alive writes into the folder."""
+    there = read_status(run_dir, "recorder") or {}
+    pid = there.get("pid", 0)
+    if pid and pid != os.getpid() and there.get("phase") != "closed" and _alive(pid):
+        raise MyoloopError(
+            f"the session in {run_dir} is recorded already, by process {pid}: `myoloop run` starts a recorder by itself."
+        )
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process of that number is there, and is a `myoloop recorder`."""
+    try:
+        return "recorder" in psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False

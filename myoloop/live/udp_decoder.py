@@ -20,7 +20,7 @@ from myoloop.devices.udp import UdpInbox
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
-from myoloop.live.board import Board, log, make_run_dir
+from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir
 from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import StreamFollower
 from myoloop.streams.network import use_loopback
@@ -58,10 +58,10 @@ class LiveUdpDecoder(Threaded):
         udp = settings.udp
         self._participant = experiment.participant.id
         self._gestures = Gestures.from_mapping(udp.gestures, udp.regression_range)
-        run_folder = make_run_dir(run_dir) if run_dir else None
+        self._run_dir = make_run_dir(run_dir) if run_dir else None
         self._inbox = UdpInbox(udp.host, udp.port, "decoder.udp.port")
         self.port = self._inbox.port
-        self._board = Board(run_folder, "decoder", self.status)
+        self._board = Board(self._run_dir, "decoder", self.status)
         if not is_loopback(udp.host):
             self._board.say(f"predictions are taken from the network: decoder.udp.host is {udp.host}")
         self._outlet: pylsl.StreamOutlet | None = make_outlet(
@@ -83,6 +83,7 @@ class LiveUdpDecoder(Threaded):
     def close(self) -> None:
         self.stop()
         self._inbox.close()
+        linger_while_recorded(self._run_dir)
         self._outlet = None  # liblsl takes the stream off the network when its last handle goes
         self._board.close()
 

@@ -28,6 +28,8 @@ class EmgWitness:
         self.received = 0
         self.missing = 0
         """samples that the time stamps say are missing in between"""
+        self.not_finite = 0
+        """samples that hold NaN or infinity: they count as zero in the figures"""
         self.connected = threading.Event()
         self.rate_hz = 0.0
         self.labels: list[str] = []
@@ -70,7 +72,9 @@ class EmgWitness:
                 self.missing += max(0, round((block.stamps[0] - last) * self.rate_hz) - 1)
             last = block.stamps[-1]
             self.received += len(block.samples)
-            self._square_sum += np.sum(block.samples.astype(np.float64) ** 2, axis=0)
+            finite = np.isfinite(block.samples)
+            self.not_finite += int(np.count_nonzero(~finite.all(axis=1)))
+            self._square_sum += np.sum(np.where(finite, block.samples, 0).astype(np.float64) ** 2, axis=0)
             self._keep(block.samples, block.stamps)
 
     def _keep(self, samples: np.ndarray, stamps: np.ndarray) -> None:
@@ -92,6 +96,7 @@ class EmgWitness:
         return {
             "samples_received": self.received,
             "missing": self.missing,
+            "not_finite": self.not_finite,
             "rate_hz": self.rate_hz,
             "labels": self.labels,
             "rms_uv": rms,
@@ -106,7 +111,8 @@ class EmgWitness:
 
 
 def median_frequency(samples: np.ndarray, rate_hz: float) -> np.ndarray:
-    """Frequency that halves the power of each channel (Welch, 1 s windows), Hz; (n, channels) -> (channels,)."""
+    """Frequency that halves the power of each channel (Welch, 1 s windows), Hz; (n, channels) -> (channels,). NaN count as 0."""
+    samples = np.where(np.isfinite(samples), samples, 0)
     frequency, power = signal.welch(samples, rate_hz, nperseg=min(len(samples), round(rate_hz)), axis=0)
     share = np.cumsum(power, axis=0) / np.maximum(power.sum(axis=0), 1e-30)
     return frequency[np.argmax(share >= 0.5, axis=0)]

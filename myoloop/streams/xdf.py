@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyxdf
 
+from myoloop.body.names import FINGERS
 from myoloop.errors import MyoloopError
 from myoloop.streams.outlets import STREAM_TYPES
 
@@ -154,7 +155,7 @@ def read_xdf(path: Path, participant: str | None = None) -> XdfSession:
         if suffix == "prediction" and not parts:  # a decoder's stream by another name, as the participant takes it
             parts = [s for s in found if _kind(s) == STREAM_TYPES[suffix] and not _name(s).endswith("_prediction")]
         if parts:
-            streams[suffix] = _join(parts, file=path)
+            streams[suffix] = _join(parts, suffix, notes)
     if "emg" not in streams:
         raise MyoloopError(f"{path} holds no stream '{participant}_emg'; it holds {_names(found)}.")
     return XdfSession(participant, streams, tuple(notes))
@@ -288,13 +289,24 @@ def _names(streams: list[dict[str, Any]]) -> str:
     return ", ".join(sorted({_name(s) for s in streams})) or "nothing"
 
 
-def _join(parts: list[dict[str, Any]], file: Path) -> XdfStream:
-    """The lives of one stream, one after another."""
-    text = parts[0]["info"]["channel_format"][0] == "string"
-    channels = int(parts[0]["info"]["channel_count"][0])
+def _join(parts: list[dict[str, Any]], suffix: str, notes: list[str]) -> XdfStream:
+    """The lives of one stream, one after another; those of another form than the usable or longest are left out, and said."""
+    forms: Counter[tuple[int, bool]] = Counter()
     for part in parts:
-        if int(part["info"]["channel_count"][0]) != channels:
-            raise MyoloopError(f"{file}: streams named '{_name(part)}' have different numbers of channels.")
+        forms[_form(part)] += len(part["time_stamps"])
+    chosen = (
+        (len(FINGERS), False)
+        if suffix == "prediction" and (len(FINGERS), False) in forms
+        else forms.most_common(1)[0][0]
+    )
+    for part in parts:
+        if _form(part) != chosen:
+            notes.append(
+                f"{len(part['time_stamps'])} samples of '{_name(part)}' with {_form(part)[0]} channels are left out: "
+                f"the others have {chosen[0]}"
+            )
+    parts = [part for part in parts if _form(part) == chosen]
+    channels, text = chosen
     lives = [
         np.array(part["time_series"], dtype=object if text else None).reshape(-1, channels)
         for part in sorted(parts, key=lambda p: p["time_stamps"][0] if len(p["time_stamps"]) else np.inf)
@@ -315,6 +327,11 @@ def _join(parts: list[dict[str, Any]], file: Path) -> XdfStream:
         stamps=np.concatenate(stamps),
         info=info,
     )
+
+
+def _form(part: dict[str, Any]) -> tuple[int, bool]:
+    """Number of channels, and whether they hold text."""
+    return int(part["info"]["channel_count"][0]), part["info"]["channel_format"][0] == "string"
 
 
 def _channels(info: Mapping[str, Any]) -> list[Any]:
