@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -22,11 +23,19 @@ exports = SubcommandApp()
 ABOUT = """A virtual participant for EMG interfaces: a simulated hand whose surface EMG goes out over Lab Streaming Layer, and a
 decoder whose predictions come back. `myoloop run` does it all; `myoloop COMMAND --help` explains one command."""
 
+VIEWER_NICE = 10
+"""How much the viewer stands back behind the loop when both want the processor."""
+
 File = Annotated[Path, tyro.conf.Positional]
 
 
 def _overrides(
-    duration: float | None, seed: int | None, ros: bool | None, decoder: bool, assigned: tuple[str, ...] = ()
+    duration: float | None,
+    seed: int | None,
+    ros: bool | None,
+    decoder: bool,
+    assigned: tuple[str, ...] = (),
+    view: bool = False,
 ) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for assignment in assigned:
@@ -45,6 +54,8 @@ def _overrides(
         changes["ros"] = ros
     if not decoder:
         changes["decoder"] = None
+    if view:
+        changes["view.on"] = True
     return changes
 
 
@@ -59,6 +70,7 @@ def run(
     assigned: Annotated[
         tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE"), tyro.conf.UseAppendAction
     ] = (),
+    view: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     runs: Path = Path("runs"),
 ) -> None:
     """Run an experiment: start its processes, watch them, write a run folder with a report.
@@ -72,12 +84,13 @@ def run(
       ros: run ROS 2 nodes, or plain processes, whatever the file says.
       decoder: leave the decoder out: bring your own, or watch the open loop.
       assigned: any key of the experiment file, by its dotted name, instead of the file's; may be given several times.
+      view: serve a page that shows the session in a browser, with controls; see docs/viewer.md.
       runs: folder for run folders.
     """
     from myoloop.experiment import load_experiment
     from myoloop.session import Session
 
-    _finish(Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder, assigned)), runs))
+    _finish(Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder, assigned, view)), runs))
 
 
 @app.command
@@ -155,6 +168,44 @@ def recorder(experiment: File, /, run_dir: Path) -> None:
     from myoloop.live.recorder import LiveRecorder
 
     _live(LiveRecorder(load_experiment(experiment), run_dir))
+
+
+@app.command
+def viewer(experiment: File, /, run_dir: Path | None = None) -> None:
+    """Run only the page that shows a participant, without ROS. `myoloop run --view` starts it by itself.
+
+    Args:
+      experiment: YAML file; its section `view` says where the page is served.
+      run_dir: the session's run folder.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.live.viewer import LiveViewer
+
+    os.nice(VIEWER_NICE)
+    _live(LiveViewer(load_experiment(experiment), run_dir))
+
+
+@app.command
+def view(session: File, /, host: str | None = None, port: int | None = None, participant: str | None = None) -> None:
+    """Show a session that runs already in a browser, also one on another machine of this network.
+
+    Example: myoloop view runs/latest
+
+    Args:
+      session: its run folder, or its experiment file.
+      host: address to serve at, instead of the file's (127.0.0.1).
+      port: instead of the file's (8080).
+      participant: id, instead of the file's.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.live.viewer import LiveViewer
+
+    given = {"view.host": host, "view.port": port, "participant.id": participant}
+    changes = {key: value for key, value in given.items() if value is not None}
+    folder = session if session.is_dir() else None
+    loaded = load_experiment(folder / "config.yaml" if folder else session, changes)
+    os.nice(VIEWER_NICE)
+    _live(LiveViewer(loaded, folder, write_status=False))
 
 
 @app.command

@@ -1,4 +1,4 @@
-"""Commands that come in over LSL: one JSON object a sample of the stream `<id>_command`, checked strictly, never blocking the loop.
+"""Commands over LSL: a JSON object a sample of the stream `<id>_command`, checked strictly, never blocking the loop.
 
     {"command": "push", "finger": "index", "force_n": [0, 0, 2], "duration_s": 0.3}
 

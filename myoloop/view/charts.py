@@ -17,7 +17,7 @@ FONT = "11px sans-serif"
 EMG_COLOURS = ("#2f5d8c", "#3b8276")
 STEPS_UV = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """What the distance between two channels may stand for."""
-QUIET = {"points": {"show": False}}
+NO_POINTS = uplot.Series_Points(show=False)
 NO_CURSOR = uplot.Cursor(show=False)
 NO_LEGEND = uplot.Legend(show=False)
 
@@ -41,41 +41,48 @@ class Charts:
         empty = np.array([-WINDOW_S, 0.0])
         self._gap_uv = 100.0
         x = uplot.Scale(time=False, range=(-WINDOW_S, 0.0))
-        emg = [uplot.Series(stroke=EMG_COLOURS[k % 2], width=1, label=name, **QUIET) for k, name in enumerate(channel_labels)]
+        emg = [
+            uplot.Series(stroke=EMG_COLOURS[k % 2], width=1, label=name, points=NO_POINTS)
+            for k, name in enumerate(channel_labels)
+        ]
         self._emg = gui.add_uplot(
             (empty, *[np.full(2, np.nan)] * count),
             (uplot.Series(label="s"), *emg),
             title=self._emg_title(),
             scales={"x": x, "y": uplot.Scale(range=(0.0, count + 1.0), dir=-1)},
             axes=(_time_axis(), _value_axis("EMG channel", range(1, count + 1))),
-            cursor=NO_CURSOR, legend=NO_LEGEND, height=330, padding=(4, 10, 0, 0),
+            cursor=NO_CURSOR, legend=NO_LEGEND, height=270, padding=(4, 10, 0, 0),
         )  # fmt: skip
         self._fingers = [self._finger(gui, name, x) for name in FINGERS]
         self._latency = gui.add_uplot(
             (empty, np.full(2, np.nan)),
-            (uplot.Series(label="s"), uplot.Series(stroke=SAID, width=1, label="ms", **QUIET)),
-            title="feedback latency (ms), over the last seconds",
+            (uplot.Series(label="s"), uplot.Series(stroke=SAID, width=1, label="ms", points=NO_POINTS)),
+            title="feedback latency",
             scales={"x": x, "y": uplot.Scale(range=(0.0, None))},  # type: ignore[typeddict-item]
-            axes=(_time_axis("time (s)"), _value_axis("ms")),
-            cursor=NO_CURSOR, legend=NO_LEGEND, height=116, padding=(4, 10, 0, 0),
+            axes=(_time_axis("seconds ago"), _value_axis("ms")),
+            cursor=NO_CURSOR, legend=NO_LEGEND, height=104, padding=(4, 10, 0, 0),
         )  # fmt: skip
 
     @staticmethod
     def _finger(gui: viser.GuiApi, name: str, x: uplot.Scale) -> viser.GuiUplotHandle:
         empty = np.array([-WINDOW_S, 0.0])
-        asked = uplot.Series(fill=ASKED, stroke=ASKED, width=1, label="asked", **QUIET)
-        said = uplot.Series(stroke=SAID, width=1.5, label="decoded", **QUIET)
-        first = {"title": "flexed? asked for: green area, decoded: blue line (probability)"} if name == FINGERS[0] else {}
+        asked = uplot.Series(fill=ASKED, stroke=ASKED, width=1, label="asked", points=NO_POINTS)
+        said = uplot.Series(stroke=SAID, width=1.5, label="decoded", points=NO_POINTS)
+        first = (
+            {"title": "flexed? asked for: green area, decoded: blue line (probability)"} if name == FINGERS[0] else {}
+        )
         return gui.add_uplot(
             (empty, np.full(2, np.nan), np.full(2, np.nan)),
             (uplot.Series(label="s"), asked, said),
             scales={"x": x, "y": uplot.Scale(range=(-0.08, 1.08))},
             axes=(uplot.Axis(show=False), _value_axis(name, (0.0, 1.0))),
-            cursor=NO_CURSOR, legend=NO_LEGEND, height=76 if first else 54, padding=(4, 10, 2, 0), **first,  # type: ignore[arg-type]
+            cursor=NO_CURSOR, legend=NO_LEGEND, height=70 if first else 48, padding=(4, 10, 2, 0), **first,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def _emg_title(self) -> str:
-        return f"EMG: lowest and highest of every {1e3 * WINDOW_S / BINS:g} ms; one channel's space is {self._gap_uv:g} µV"
+        return (
+            f"EMG: lowest and highest of every {1e3 * WINDOW_S / BINS:g} ms; one channel's space is {self._gap_uv:g} µV"
+        )
 
     def draw(self, signals: Signals) -> None:
         """Shows what is there now."""

@@ -12,7 +12,16 @@ import viser
 
 from myoloop.body.names import FINGERS
 from myoloop.streams.commands import (
-    Command, Condition, Delay, Pause, Push, Reset, Resume, Rotate, SwitchDecoder, Target,
+    Command,
+    Condition,
+    Delay,
+    Pause,
+    Push,
+    Reset,
+    Resume,
+    Rotate,
+    SwitchDecoder,
+    Target,
 )  # fmt: skip
 from myoloop.view.charts import Charts
 from myoloop.view.scene import HandScene
@@ -95,7 +104,9 @@ class Page:
             finger = gui.add_dropdown("Finger", FINGERS, initial_value="index")
             way = gui.add_dropdown("Way", tuple(WAYS))
             newtons = gui.add_slider("Force (N)", 0.5, 10, 0.5, 3)
-            gui.add_button("Push for 0.5 s").on_click(lambda _: self._send(push(finger.value, way.value, newtons.value)))
+            gui.add_button("Push for 0.5 s").on_click(
+                lambda _: self._send(push(finger.value, way.value, newtons.value))
+            )
         with gui.add_folder("Armband, person and feedback"):
             turn = gui.add_slider("Band (deg)", 0, 30, 1, 0, disabled=not about.movable_band, hint=turn_hint(about))
             turn.on_update(lambda _: self._soon(Rotate(degrees=float(turn.value))))
@@ -141,7 +152,7 @@ class Page:
         if paused != self._paused:
             self._paused = paused
             self._pause.label = "Resume" if paused else "Pause"
-        shown = figures(status, signals.accuracy(), signals.missing, list(signals.events)[-6:])
+        shown = figures(status, signals.accuracy(), signals.missing, list(signals.events)[-4:])
         if shown != self._figures.content:
             self._figures.content = shown
 
@@ -160,36 +171,39 @@ def turn_hint(about: About) -> str:
 
 def figures(status: dict[str, Any], accuracy: np.ndarray, missing: int, events: Sequence[str]) -> str:
     """HTML of the figures: where the session stands, how right the decoder is, what is late or lost."""
-    rows = [
+    cells = [
         ("time", _number(status.get("time_s"), "{:.1f} s")),
-        ("accuracy, session", _number(status.get("accuracy"), "{:.1%}")),
-        ("accuracy, last 30 s", _number(_finite(np.mean(accuracy)), "{:.1%}")),
         ("feedback latency", _number(status.get("feedback_latency_ms"), "{:.1f} ms")),
+        ("accuracy", _number(status.get("accuracy"), "{:.1%}")),
+        ("of the last 30 s", _number(_finite(np.mean(accuracy)), "{:.1%}")),
         ("control step", _number(status.get("step_ms"), "{:.1f} ms")),
         ("late steps", _number(status.get("overruns"), "{}")),
         ("stale steps", _number(status.get("stale_steps"), "{}")),
-        ("EMG samples lost here", str(missing)),
-        ("predictions refused", _number(status.get("predictions_refused"), "{}")),
+        ("answers refused", _number(status.get("predictions_refused"), "{}")),
+        ("EMG lost here", str(missing)),
         ("decoder", html.escape(str(status.get("decoder") or "–"))),
-        ("conditions", html.escape(_conditions(status.get("conditions") or {}))),
     ]
-    body = "".join(f"<tr><td>{name}</td><td style='text-align:right'><b>{value}</b></td></tr>" for name, value in rows)
+    shown = [
+        f"<td>{name}</td><td style='text-align:right;padding-right:10px'><b>{value}</b></td>" for name, value in cells
+    ]
+    body = "".join(f"<tr>{left}{right}</tr>" for left, right in zip(shown[::2], shown[1::2], strict=True))
+    body += f"<tr><td>conditions</td><td colspan=3><b>{html.escape(_conditions(status.get('conditions') or {}))}</b></td></tr>"
     fingers = "".join(
         f"<td style='text-align:center'>{name}<br><b>{_number(_finite(share), '{:.0%}')}</b></td>"
         for name, share in zip(FINGERS, accuracy, strict=True)
     )
     phase, level = str(status.get("phase") or "waiting for the participant"), status.get("level")
     colour = {"error": "#c0392b", "warn": "#b7791f"}.get(str(level), "#1f8a4c")
-    said = str(status.get("message") or "")
+    said = str(status.get("said") or status.get("message") or "")
     note = html.escape(said) if said and said != phase else ""
     told = "".join(f"<div>{html.escape(text)}</div>" for text in reversed(list(events))) or "<div>none yet</div>"
     return (
-        "<div style='font:12px sans-serif;padding:6px 12px'>"
-        f"<div style='font-size:14px;font-weight:600;color:{colour}'>{html.escape(phase)}</div><div>{note}</div>"
+        "<div style='font:11.5px sans-serif;padding:6px 12px'>"
+        f"<div><b style='font-size:14px;color:{colour}'>{html.escape(phase)}</b> {note}</div>"
         f"<table style='width:100%;border-spacing:0 1px'>{body}</table>"
         f"<table style='width:100%;margin-top:2px;color:#444'><tr>{fingers}</tr></table>"
-        "<div style='margin-top:4px;color:#666'>Last events</div>"
-        f"<div style='height:92px;overflow:hidden;font-family:monospace;font-size:11px'>{told}</div></div>"
+        "<div style='margin-top:3px;color:#666'>Last events</div>"
+        f"<div style='height:58px;overflow:hidden;font-family:monospace;font-size:11px'>{told}</div></div>"
     )
 
 

@@ -22,7 +22,7 @@ class Posture(NamedTuple):
 
 
 class Bones:
-    """Places the hand. The number of tendon segments is the same for every posture: pieces that are not needed have length 0."""
+    """Places the hand. Every posture has the same number of tendon segments: those that are not needed have length 0."""
 
     def __init__(self, hand: Hand):
         self.model, self.data = hand.model, mujoco.MjData(hand.model)

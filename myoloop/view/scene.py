@@ -12,9 +12,9 @@ from myoloop.body.model import load_hand
 from myoloop.view.colours import BONE, EXTENDED, GHOST, muscle_colours, tip_colours
 from myoloop.view.posture import Bones, Posture
 
-CENTRE = np.array([-0.195, -0.475, 1.50])
+CENTRE = np.array([-0.195, -0.50, 1.505])
 """What the camera looks at: the middle of the hand, m."""
-EYE = CENTRE + np.array([-0.38, -0.07, 0.13])
+EYE = CENTRE + np.array([-0.44, -0.08, 0.15])
 """Where it is: before the palm, on the thumb's side."""
 UP = (0.0, -1.0, 0.0)
 """Up on the screen: along the forearm, which lies level in the model, to the fingers."""
@@ -36,7 +36,9 @@ class HandScene:
         model.geom_group[~meshes] = HIDDEN
         model.site_group[:] = HIDDEN
         tips = np.isin(model.geom_bodyid, hand.fingertip_bodies) & meshes
-        parts = {b: merge_geoms(model, np.flatnonzero(meshes & (model.geom_bodyid == b)).tolist()) for b in self._bodies}
+        parts = {
+            b: merge_geoms(model, np.flatnonzero(meshes & (model.geom_bodyid == b)).tolist()) for b in self._bodies
+        }
         model.geom_group[tips] = HIDDEN  # drawn here, in the decoder's colours
         self.bones, self._wanted = Bones(hand), Bones(hand)
         self._server, self._tips = server, hand.fingertip_bodies
@@ -47,6 +49,7 @@ class HandScene:
         server.initial_camera.fov = np.radians(38)
         self._hand = ViserMujocoScene(server, model, num_envs=1)
         self._hand.camera_tracking_enabled = False
+        scene.configure_fog(1.0, 2.0, enabled=False)
         self._tip_handles = [
             scene.add_mesh_simple(f"/tips/{k}", parts[b].vertices, parts[b].faces, color=EXTENDED)
             for k, b in enumerate(self._tips)
@@ -77,8 +80,9 @@ class HandScene:
             self._hand.update_from_mjdata(self.bones.data)
             for handle, body, colour in zip(self._tip_handles, self._tips, tip_colours(prediction), strict=True):
                 handle.position, handle.wxyz = posture.positions[body], posture.quaternions[body]
-                if tuple(handle.color) != tuple(colour):
-                    handle.color = tuple(int(c) for c in colour)
+                shown = (int(colour[0]), int(colour[1]), int(colour[2]))
+                if tuple(handle.color) != shown:
+                    handle.color = shown
             self._tendons.points = posture.tendons
             colours = muscle_colours(excitation)[self.bones.muscle_of]
             self._tendons.colors = np.repeat(colours[:, None], 2, axis=1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import NamedTuple
 
 import numpy as np
 
+from myoloop.body.names import JOINTS, MUSCLES
 from myoloop.streams.outlets import FEEDBACK_LABELS
 
 WINDOW_S = 8.0
@@ -17,6 +19,8 @@ SAME_S = 1e-6
 """Stamps of one control step differ by less."""
 JUDGED_S = 30.0
 """The stretch whose accuracy is shown as the present one."""
+EVENTS = 200
+"""Events that are kept."""
 LATENCY = FEEDBACK_LABELS.index("latency_ms")
 
 
@@ -95,11 +99,39 @@ class Signals:
         self.emg = Envelope(emg_channels)
         self.target = Track(5, JUDGED_S)
         self.feedback = Track(len(FEEDBACK_LABELS), JUDGED_S)
-        self.joints, self.reference = Track(23, 1.0), Track(23, 1.0)
-        self.excitation = Track(39, 1.0)
-        self.events: deque[str] = deque(maxlen=200)
-        self.missing = 0
-        """EMG samples that never came, by their stamps"""
+        self.joints, self.reference = Track(len(JOINTS), 1.0), Track(len(JOINTS), 1.0)
+        self.excitation = Track(len(MUSCLES), 1.0)
+        self.tracks = {
+            "target": self.target, "feedback": self.feedback, "kinematics": self.joints, "reference": self.reference,
+            "excitation": self.excitation,
+        }  # fmt: skip
+        """the streams of control steps, by the suffix of their names"""
+        self.events: deque[str] = deque(maxlen=EVENTS)
+        """the newest last, with the participant's time"""
+        self._begin: float | None = None
+        self._gaps = self._moved = self._rate_hz = 0.0  # samples, samples, Hz
+
+    @property
+    def missing(self) -> int:
+        """EMG samples that never came here, by their stamps; those that were not made because of a pause do not count."""
+        return max(0, round(self._gaps - self._moved))
+
+    def add_emg(self, samples: np.ndarray, stamps: np.ndarray, rate_hz: float) -> None:
+        """Takes in samples (n, channels), microvolts, with their stamps (n,)."""
+        if self._begin is None:
+            self._begin = float(stamps[0])
+        elif np.isfinite(self.emg.newest):
+            self._gaps += max(0, round((stamps[0] - self.emg.newest) * rate_hz) - 1)
+        self._rate_hz = rate_hz
+        self.emg.add(samples, stamps)
+
+    def add_event(self, text: str, stamp: float) -> None:
+        """Takes in an event."""
+        if text.startswith("clock moved "):
+            with contextlib.suppress(ValueError):
+                self._moved += float(text.split()[-1]) * self._rate_hz
+        since = f"{stamp - self._begin:7.1f} s" if self._begin is not None else " " * 9
+        self.events.append(f"{since}  {text}")
 
     def fingers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the window: seconds before now (n,), target (n, 5) and prediction (n, 5), for steps of which both are there."""
