@@ -223,6 +223,42 @@ def report(run_dir: File, /) -> None:
 
 
 @app.command
+def render(
+    session: File,
+    /,
+    out: Path | None = None,
+    start: float = 0.0,
+    duration: float | None = None,
+    size: tuple[int, int] = (960, 720),
+) -> None:
+    """Make a film of a session: the hand with the posture asked for behind it, EMG and answers below. Needs no screen.
+
+    Example: myoloop render runs/latest --out session.gif --start 10 --duration 8
+
+    Args:
+      session: a run folder, or an .xdf file.
+      out: .mp4 or .gif; default: film.mp4 in the run folder, or beside the .xdf file.
+      start: seconds from the session's first step.
+      duration: seconds; default: to its end.
+      size: width and height in pixels.
+    """
+    from myoloop.view.offscreen import prepare
+
+    prepare()  # before MuJoCo is imported
+    from rich.progress import track
+
+    from myoloop.view.film import check_out, film
+    from myoloop.view.session_data import read_session
+
+    target = out or (session if session.is_dir() else session.parent) / "film.mp4"
+    check_out(target)
+    count = film(
+        read_session(session), target, start, duration, size, lambda times: track(times, "drawing", transient=True)
+    )
+    print(f"{target}: {count} pictures, {1e-6 * target.stat().st_size:.1f} MB")
+
+
+@app.command
 def replay(
     recording: File,
     /,

@@ -86,7 +86,7 @@ def test_a_pause_holds_steps_and_emg_and_moves_the_time_line(run: Commanded) -> 
     run.tell(Resume())
     run.wait(lambda: run.live.status()["steps"] > steps + 10)
     status = run.live.status()
-    assert status["phase"] == "running" and 0.7 <= status["clock_moved_s"]
+    assert status["phase"] == "running" and status["clock_moved_s"] >= 0.7
     moved = [float(text.split()[-1]) for text in run.events() if text.startswith("clock moved")]
     assert abs(sum(moved) - status["clock_moved_s"]) < 0.01 * len(moved)
     assert {"pause", "resume"} <= set(run.events())

@@ -99,7 +99,7 @@ class Charts:
         trace = signals.emg.trace(signals.emg.newest)
         if not np.isfinite(trace.values).any():
             return
-        peak = 1.2 * float(np.nanpercentile(np.abs(trace.values), 98))
+        peak = float(np.nanpercentile(np.abs(trace.values), 96))
         gap = next((step for step in STEPS_UV if step >= peak), STEPS_UV[-1])
         if gap > self._gap_uv or peak < 0.3 * self._gap_uv:  # not to and fro
             self._gap_uv = gap

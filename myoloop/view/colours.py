@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 BONE = (237, 227, 204)
-GHOST = (120, 200, 155)
+GHOST = (140, 215, 170)
 """The posture asked for."""
 FLEXED = (38, 166, 91)
 """A fingertip that the decoder says is flexed."""

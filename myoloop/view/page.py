@@ -24,6 +24,7 @@ from myoloop.streams.commands import (
     Target,
 )  # fmt: skip
 from myoloop.view.charts import Charts
+from myoloop.view.colours import EXTENDED, FLEXED, GHOST, STRONG
 from myoloop.view.scene import HandScene
 from myoloop.view.signals import Signals
 
@@ -202,9 +203,26 @@ def figures(status: dict[str, Any], accuracy: np.ndarray, missing: int, events: 
         f"<div><b style='font-size:14px;color:{colour}'>{html.escape(phase)}</b> {note}</div>"
         f"<table style='width:100%;border-spacing:0 1px'>{body}</table>"
         f"<table style='width:100%;margin-top:2px;color:#444'><tr>{fingers}</tr></table>"
+        f"<div style='margin-top:4px;color:#666'>{LEGEND}</div>"
         "<div style='margin-top:3px;color:#666'>Last events</div>"
         f"<div style='height:58px;overflow:hidden;font-family:monospace;font-size:11px'>{told}</div></div>"
     )
+
+
+def _dot(colour: Sequence[int], text: str) -> str:
+    red, green, blue = colour
+    return f"<span style='color:rgb({red},{green},{blue})'>&#9679;</span>&nbsp;{text}"
+
+
+LEGEND = " ".join(
+    [
+        _dot(FLEXED, "decoded flexed"),
+        _dot(EXTENDED, "extended"),
+        _dot(GHOST, "asked for"),
+        _dot(STRONG.tolist(), "muscle excited"),
+    ]
+)
+"""What the hand's colours mean."""
 
 
 def _conditions(now: dict[str, float]) -> str:

@@ -18,6 +18,8 @@ EYE = CENTRE + np.array([-0.44, -0.08, 0.15])
 """Where it is: before the palm, on the thumb's side."""
 UP = (0.0, -1.0, 0.0)
 """Up on the screen: along the forearm, which lies level in the model, to the fingers."""
+HERE = np.zeros((1, 3), np.float32), np.array([[1, 0, 0, 0]], np.float32)
+"""Position and quaternion of what has not been placed yet."""
 HIDDEN = 5
 """A geom group that mjviser does not show."""
 TENDON_M = 0.0022
@@ -50,16 +52,20 @@ class HandScene:
         self._hand = ViserMujocoScene(server, model, num_envs=1)
         self._hand.camera_tracking_enabled = False
         scene.configure_fog(1.0, 2.0, enabled=False)
+        # batched, though each is one: browsers draw changes of these and of mjviser's handles, and of no others, together
         self._tip_handles = [
-            scene.add_mesh_simple(f"/tips/{k}", parts[b].vertices, parts[b].faces, color=EXTENDED)
+            scene.add_batched_meshes_simple(
+                f"/tips/{k}", parts[b].vertices, parts[b].faces, HERE[1], HERE[0], batched_colors=EXTENDED, lod="off"
+            )
             for k, b in enumerate(self._tips)
         ]
         self._ghost_handles = {
-            b: scene.add_mesh_simple(
-                f"/ghost/{b}", parts[b].vertices, parts[b].faces, color=GHOST, opacity=0.28, cast_shadow=False
+            b: scene.add_batched_meshes_simple(
+                f"/ghost/{b}", parts[b].vertices, parts[b].faces, HERE[1], HERE[0], batched_colors=GHOST, lod="off",
+                opacity=0.28, cast_shadow=False, receive_shadow=False,
             )
             for b in self._bodies
-        }
+        }  # fmt: skip
         paths = self.bones.place(np.zeros(model.nq)).tendons
         grey = np.broadcast_to(muscle_colours(np.zeros(1)), (len(paths), 2, 3))
         self._tendons = scene.add_line_segments("/tendons", paths, np.array(grey), thickness=TENDON_M)
@@ -79,10 +85,8 @@ class HandScene:
             posture = self.bones.place(joints_deg)
             self._hand.update_from_mjdata(self.bones.data)
             for handle, body, colour in zip(self._tip_handles, self._tips, tip_colours(prediction), strict=True):
-                handle.position, handle.wxyz = posture.positions[body], posture.quaternions[body]
-                shown = (int(colour[0]), int(colour[1]), int(colour[2]))
-                if tuple(handle.color) != shown:
-                    handle.color = shown
+                _place(handle, posture, body)
+                handle.batched_colors = colour
             self._tendons.points = posture.tendons
             colours = muscle_colours(excitation)[self.bones.muscle_of]
             self._tendons.colors = np.repeat(colours[:, None], 2, axis=1)
@@ -96,4 +100,9 @@ class HandScene:
             if handle.visible != (wanted is not None):
                 handle.visible = wanted is not None
             if wanted is not None:
-                handle.position, handle.wxyz = wanted.positions[body], wanted.quaternions[body]
+                _place(handle, wanted, body)
+
+
+def _place(handle: viser.BatchedMeshHandle, posture: Posture, body: int) -> None:
+    handle.batched_positions = posture.positions[body : body + 1].astype(np.float32)
+    handle.batched_wxyzs = posture.quaternions[body : body + 1].astype(np.float32)
