@@ -23,6 +23,7 @@ REQUIRES = [
     "onnx>=1.20,<2",
     "onnxruntime>=1.24,<2",
     "optax>=0.2.5,<0.3",
+    "pillow>=11,<14",
     "psutil>=7,<8",
     "pydantic>=2.10,<3",
     "pylsl>=1.18,<2",  # set_channel_labels
@@ -62,6 +63,9 @@ ROS = [
 
 # LabRecorder, for session.xdf. It has wheels for Python 3.11 and 3.12 only; without it sessions run and are not recorded.
 RECORD = ["labrecorder>=1.0.0rc0,<2; python_version < '3.13'"]
+
+# The page in the browser, and films as MP4.
+VIEW = ["av>=14,<19", "mjviser>=0.0.14,<0.1", "viser>=1.1,<2"]
 
 WARP = ["mujoco-warp>=4.0,<5", "warp-lang>=1.19,<2"]
 
@@ -108,7 +112,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={NAME: ["**/*.html", "**/*.j2", "**/*.css", "**/*.json", "**/*.csv"]},
     install_requires=REQUIRES,
-    extras_require={"ros": ROS, "record": RECORD, "warp": WARP, "dev": DEV},
+    extras_require={"ros": ROS, "record": RECORD, "view": VIEW, "warp": WARP, "dev": DEV},
     entry_points={"console_scripts": [f"{NAME} = {NAME}.cli:main"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
@@ -45,13 +44,9 @@ from myoloop.task.reference import (
     motion,
     split_of,
 )
+from myoloop.view.camera import Camera
+from myoloop.view.colours import ASKED, INK
 
-CENTRE = (-0.197, -0.5, 1.494)
-"""Middle of the hand, metres: it hardly moves."""
-BONE = (0.93, 0.89, 0.80)
-GHOST = (140, 215, 170)
-"""Colour of the posture asked for, 0..255."""
-INK, SHADE = "#1d2733", "#a9dfbf"
 FLEXION = [list(joints) for joints in FLEXION_JOINTS]
 
 
@@ -150,51 +145,6 @@ def learned_drive(policy: LearnedPolicy) -> Drive:
     return drive
 
 
-class Camera:
-    """Draws the hand, with the posture asked for as a green shadow behind it."""
-
-    def __init__(self, hand: Hand, size: int):
-        self.model, self.data = hand.model, mujoco.MjData(hand.model)
-        self.model.vis.global_.offwidth = self.model.vis.global_.offheight = size
-        self.model.vis.headlight.ambient[:] = 0.4
-        self.model.vis.headlight.diffuse[:] = 0.55
-        self.model.vis.quality.offsamples = 8
-        self.model.geom_rgba[:, :3] = BONE
-        self.model.geom_matid[:] = -1
-        self.view = mujoco.MjvCamera()
-        self.view.lookat[:] = CENTRE
-        self.view.distance, self.view.azimuth, self.view.elevation = (
-            0.36,
-            195.0,
-            -25.0,
-        )  # before the palm, a little above
-        self.option = mujoco.MjvOption()
-        self.option.flags[mujoco.mjtVisFlag.mjVIS_TENDON] = False
-        self.option.sitegroup[:] = 0
-        self.renderer = mujoco.Renderer(self.model, size, size)
-
-    def __call__(self, qpos: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
-        """(rows, columns, 3) uint8 picture of postures (23,), rad; fingers up, white around."""
-        image, drawn = self._render(qpos)
-        paper = np.full_like(image, 255)
-        if wanted is not None:
-            ghost, shadow = self._render(wanted)
-            light = ghost.mean(axis=2, keepdims=True) / 255.0  # keeps the shapes of the bones
-            paper = np.where(shadow, np.array(GHOST) * (0.5 + 0.5 * light) + 255 * 0.25 * (1 - light), paper)
-        return np.where(drawn, image, paper).clip(0, 255).astype(np.uint8)
-
-    def _render(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The picture, and where the hand is in it (rows, columns, 1)."""
-        self.data.qpos[:] = qpos
-        mujoco.mj_forward(self.model, self.data)
-        self.renderer.update_scene(self.data, self.view, self.option)
-        self.renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-        size = self.renderer.height
-        rows, columns = slice(round(0.06 * size), round(0.85 * size)), slice(round(0.2 * size), round(0.9 * size))
-        image = np.rot90(self.renderer.render(), -1)[rows, columns]
-        return image, image.sum(axis=2, keepdims=True) > 3
-
-
 def bend(qpos: np.ndarray) -> np.ndarray:
     """(steps, 5) how far each finger is on its way from extended (0) to flexed (1), by its three flexion joints."""
     way = FLEXED - EXTENDED
@@ -229,7 +179,7 @@ def draw(config: Config, done: Follow, camera: Camera) -> Figure:
     axes = bottom.subplots(len(FINGERS), 1, sharex=True)
     asked, did = bend(done.wanted), bend(done.qpos)
     for i, (axis, finger) in enumerate(zip(axes, FINGERS, strict=True)):
-        axis.fill_between(done.time, 0, asked[:, i], color=SHADE, lw=0)
+        axis.fill_between(done.time, 0, asked[:, i], color=ASKED, lw=0)
         axis.plot(done.time, did[:, i], color=INK, lw=1.2)
         axis.vlines(done.time[chosen], 0, 1, color="grey", lw=0.5, ls=":")
         axis.set(ylim=(-0.2, 1.25), yticks=[0, 1], xlim=(0, done.time[-1]))

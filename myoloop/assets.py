@@ -52,3 +52,16 @@ def find_node(name: str) -> Path:
             return candidate
     places = ", ".join(str(c) for c in dict.fromkeys(candidates))
     raise MyoloopError(f"node executable '{name}' not found (looked at {places}). Install myoloop: `make run` does.")
+
+
+OWN, NONE = "own", "none"
+"""Instead of a shipped decoder's name: the experiment's own, and no decoder at all."""
+
+
+def shipped_decoders() -> dict[str, Path]:
+    """The decoders that ship, by the names of their folders in models/."""
+    found: dict[str, Path] = {}
+    for folder in share_folders():
+        for model in sorted((folder / "models").glob("*/decoder.onnx")):
+            found.setdefault(model.parent.name, model)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -23,11 +24,19 @@ exports = SubcommandApp()
 ABOUT = """A virtual participant for EMG interfaces: a simulated hand whose surface EMG goes out over Lab Streaming Layer, and a
 decoder whose predictions come back. `myoloop run` does it all; `myoloop COMMAND --help` explains one command."""
 
+VIEWER_NICE = 10
+"""How much the viewer stands back behind the loop when both want the processor."""
+
 File = Annotated[Path, tyro.conf.Positional]
 
 
 def _overrides(
-    duration: float | None, seed: int | None, ros: bool | None, decoder: bool, assigned: tuple[str, ...] = ()
+    duration: float | None,
+    seed: int | None,
+    ros: bool | None,
+    decoder: bool,
+    assigned: tuple[str, ...] = (),
+    view: bool = False,
 ) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for assignment in assigned:
@@ -46,6 +55,8 @@ def _overrides(
         changes["ros"] = ros
     if not decoder:
         changes["decoder"] = None
+    if view:
+        changes["view.on"] = True
     return changes
 
 
@@ -60,6 +71,7 @@ def run(
     assigned: Annotated[
         tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE"), tyro.conf.UseAppendAction
     ] = (),
+    view: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     runs: Path = Path("runs"),
 ) -> None:
     """Run an experiment: start its processes, watch them, write a run folder with a report.
@@ -73,12 +85,13 @@ def run(
       ros: run ROS 2 nodes, or plain processes, whatever the file says.
       decoder: leave the decoder out: bring your own, or watch the open loop.
       assigned: any key of the experiment file, by its dotted name, instead of the file's; may be given several times.
+      view: serve a page that shows the session in a browser, with controls; see docs/viewer.md.
       runs: folder for run folders.
     """
     from myoloop.experiment import load_experiment
     from myoloop.session import Session
 
-    _finish(Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder, assigned)), runs))
+    _finish(Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder, assigned, view)), runs))
 
 
 @app.command
@@ -159,6 +172,44 @@ def recorder(experiment: File, /, run_dir: Path) -> None:
 
 
 @app.command
+def viewer(experiment: File, /, run_dir: Path | None = None) -> None:
+    """Run only the page that shows a participant, without ROS. `myoloop run --view` starts it by itself.
+
+    Args:
+      experiment: YAML file; its section `view` says where the page is served.
+      run_dir: the session's run folder.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.live.viewer import LiveViewer
+
+    os.nice(VIEWER_NICE)
+    _live(LiveViewer(load_experiment(experiment), run_dir))
+
+
+@app.command
+def view(session: File, /, host: str | None = None, port: int | None = None, participant: str | None = None) -> None:
+    """Show a session that runs already in a browser, also one on another machine of this network.
+
+    Example: myoloop view runs/latest
+
+    Args:
+      session: its run folder, or its experiment file.
+      host: address to serve at, instead of the file's (127.0.0.1).
+      port: instead of the file's (8080).
+      participant: id, instead of the file's.
+    """
+    from myoloop.experiment import load_experiment
+    from myoloop.live.viewer import LiveViewer
+
+    given = {"view.host": host, "view.port": port, "participant.id": participant}
+    changes = {key: value for key, value in given.items() if value is not None}
+    folder = session if session.is_dir() else None
+    loaded = load_experiment(folder / "config.yaml" if folder else session, changes)
+    os.nice(VIEWER_NICE)
+    _live(LiveViewer(loaded, folder, write_status=False))
+
+
+@app.command
 def report(run_dir: File, /) -> None:
     """Write the report of a run folder again, or say what an XDF recording alone tells of its session.
 
@@ -170,6 +221,42 @@ def report(run_dir: File, /) -> None:
     from myoloop.report import rewrite_recording, rewrite_report
 
     (rewrite_recording if run_dir.suffix == ".xdf" else rewrite_report)(run_dir)
+
+
+@app.command
+def render(
+    session: File,
+    /,
+    out: Path | None = None,
+    start: float = 0.0,
+    duration: float | None = None,
+    size: tuple[int, int] = (960, 720),
+) -> None:
+    """Make a film of a session: the hand with the posture asked for behind it, EMG and answers below. Needs no screen.
+
+    Example: myoloop render runs/latest --out session.gif --start 10 --duration 8
+
+    Args:
+      session: a run folder, or an .xdf file.
+      out: .mp4 or .gif; default: film.mp4 in the run folder, or beside the .xdf file.
+      start: seconds from the session's first step.
+      duration: seconds; default: to its end.
+      size: width and height in pixels.
+    """
+    from myoloop.view.offscreen import prepare
+
+    prepare()  # before MuJoCo is imported
+    from rich.progress import track
+
+    from myoloop.view.film import check_out, film
+    from myoloop.view.session_data import read_session
+
+    target = out or (session if session.is_dir() else session.parent) / "film.mp4"
+    check_out(target)
+    count = film(
+        read_session(session), target, start, duration, size, lambda times: track(times, "drawing", transient=True)
+    )
+    print(f"{target}: {count} pictures, {1e-6 * target.stat().st_size:.1f} MB")
 
 
 @app.command

@@ -26,6 +26,7 @@ from myoloop.sections import (
     LinkSettings,
     ParticipantSettings,
     RecordSettings,
+    ViewSettings,
 )
 from myoloop.settings import Settings
 
@@ -54,6 +55,10 @@ class Experiment(Settings):
     record: RecordSettings = Field(
         default_factory=lambda: RecordSettings(),  # type: ignore[call-arg]
         description="what is kept: `true`, `false`, or the keys below",
+    )
+    view: ViewSettings = Field(
+        default_factory=lambda: ViewSettings(),  # type: ignore[call-arg]
+        description="the page in the browser",
     )
 
     @field_validator("record", mode="before")

@@ -276,6 +276,10 @@ class Participants:
         assert isinstance(self._fixed.mind, LearnedPolicy)
         self._fixed = self._fixed._replace(mind=self._fixed.mind.replace(params=params))  # type: ignore[attr-defined]
 
+    def set_lag(self, lag_s: float) -> None:
+        """From the next `act` on, answers are heard so much later: `ParticipantConfig.lag_s`."""
+        self._fixed = self._fixed._replace(lag_s=np.float32(lag_s))
+
     def explore(self, deviation: float) -> None:
         """Explores with this standard deviation of the actions from the next `act` on; 0: not at all."""
         assert self.config.exploration is not None

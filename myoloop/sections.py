@@ -220,6 +220,18 @@ class LinkSettings(Settings):
     duplicate: float = Field(0.0, ge=0, le=1, description="probability that a prediction comes twice")
 
 
+class ViewSettings(Settings):
+    """The page that shows the session in a browser."""
+
+    on: bool = Field(False, description="whether `myoloop run` serves it; `--view` does, too")
+    host: str = Field(
+        "127.0.0.1", description="address to serve at; anything but this one lets others watch and control"
+    )
+    port: int = Field(
+        8080, ge=0, le=65535, description="port to serve at; the next free one is taken if it is not free"
+    )
+
+
 class ChangeSettings(Settings):
     """Something that happens during the session."""
 

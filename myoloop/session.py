@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from myoloop.decoder_switch import DecoderSwitch, keep_status
 from myoloop.experiment import Experiment, save_experiment
 from myoloop.live.board import RECORDING, WITNESS_READY, make_run_dir, read_status
 from myoloop.liveline import LiveLine
@@ -24,6 +25,9 @@ from myoloop.processes import BAD_INPUT, CLOSING_S, Backoff, Child, command_for,
 from myoloop.streams.network import use_loopback
 from myoloop.streams.witness import EmgWitness
 from myoloop.streams.xdf_writer import why_not
+
+VIEWER_S = (2.0, 1.0)
+"""Patience with the viewer at the end: it has nothing to keep."""
 
 STEPPING_S = 6.0
 """How long the participant may take to make its last step."""
@@ -86,6 +90,11 @@ class Session:
             command = command_for("recorder", experiment, self._config, self.run_dir)
             self._parts["recorder"] = Child("recorder", command, logs / "recorder.log", env, CLOSING_S)
             (self.run_dir / RECORDING).touch()
+        if experiment.view.on and spawn:
+            env = environment_for(experiment.model_copy(update={"ros": False}))
+            command = command_for("viewer", experiment, self._config, self.run_dir)
+            self._parts["viewer"] = Child("viewer", command, logs / "viewer.log", env, VIEWER_S)
+        self._switch = DecoderSwitch(experiment, self.run_dir, self._parts)
         if run_dir is None:
             _link_latest(Path(runs), self.run_dir)
         self._stop = threading.Event()
@@ -133,6 +142,10 @@ class Session:
                     ready.touch()
                 self._relay("participant", status, line)
                 self._relay("recorder", recorder, line)
+                self._relay("viewer", read_status(self.run_dir, "viewer"), line)
+                if self._switch.follow(status, line.say):
+                    self._given_up.discard("decoder")
+                    self._backoff["decoder"] = Backoff()
                 moved = (status or {}).get("clock_moved_s", 0.0) * witness.rate_hz
                 missing = max(witness.missing, decoder.get("samples_lost", 0))
                 line.show(status, max(0, round(missing - moved)))
@@ -150,7 +163,7 @@ class Session:
                     self.failure = f"the participant was not ready after {START_UP_S:g} s; see {self.run_dir / 'logs'}"
                     line.say(self.failure)
                     return
-                for name in self._parts:
+                for name in list(self._parts):
                     if name != "participant":
                         self._keep(name, line)
 
@@ -170,9 +183,7 @@ class Session:
         if not self._backoff[name].due(child.lived_s):
             return
         line.say(f"the {name} ended with code {child.exit_code}; starting it again\n{child.last_words(1)}")
-        ended = self.run_dir / f"{name}.status.json"
-        if ended.exists():  # each life's counts are kept for the report
-            ended.replace(self.run_dir / f"{name}.{child.starts}.status.json")
+        keep_status(self.run_dir, name)
         child.start()
 
     def _records(self, status: dict[str, Any] | None) -> bool:
@@ -199,7 +210,7 @@ class Session:
         samples, stamps = witness.stretch()
         summary = {
             **witness.summary(),
-            "decoder_restarts": max(0, self._parts["decoder"].starts - 1) if "decoder" in self._parts else 0,
+            "decoder_restarts": sum(max(0, child.starts - 1) for child in self._switch.decoders()),
             "failure": self.failure,
         }
         try:

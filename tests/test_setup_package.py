@@ -57,14 +57,14 @@ def requirements(declared: dict, *extras: str) -> list[Requirement]:
 
 
 def test_every_pin_satisfies_the_range_in_setup_py(declared: dict, pins: dict[str, str]) -> None:
-    for requirement in requirements(declared, "ros", "record", "dev"):
+    for requirement in requirements(declared, "ros", "record", "view", "dev"):
         if requirement.marker is not None and not requirement.marker.evaluate():
             continue
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 
 def test_ranges_are_ranges(declared: dict) -> None:
-    for requirement in requirements(declared, "ros", "record", "warp", "dev"):
+    for requirement in requirements(declared, "ros", "record", "view", "warp", "dev"):
         operators = {specifier.operator for specifier in requirement.specifier}
         assert ">=" in operators and "<" in operators and "==" not in operators, requirement
 
@@ -92,7 +92,7 @@ def test_the_lock_is_closed_under_dependencies(pins: dict[str, str]) -> None:
 
 
 def test_everything_the_project_imports_is_declared(declared: dict) -> None:
-    names = [canonicalize_name(r.name) for r in requirements(declared, "record", "dev")]
+    names = [canonicalize_name(r.name) for r in requirements(declared, "record", "view", "dev")]
     known = {MODULES.get(name, name.replace("-", "_")) for name in names} | {"myoloop"}
     # of a declared one's own making, or imported only where it is there
     known |= {"mujoco_warp", "warp", "pydantic_core", "jaxlib", "packaging", "PIL"}

@@ -37,18 +37,25 @@ class FeedbackHold:
     """Holds the last prediction, marks it stale, and reports loss and return once each."""
 
     def __init__(self, stale_after_s: float, event: Callable[[str], None]):
-        self._stale_after_s = stale_after_s
+        self.stale_after_s = stale_after_s
+        """age from which on a held prediction counts as stale"""
+        self._pauses: deque[tuple[float, float]] = deque(maxlen=100)  # (when it ended, how long it was), s
         self._event = event
         self._number = 0
         self._lost = False
         self.stale_steps = 0
         """steps that had to use a stale prediction, or had none"""
 
+    def paused(self, until: float, seconds: float) -> None:
+        """The time line was moved by so much: predictions of before it are not older for it."""
+        self._pauses.append((until, seconds))
+
     def step(self, latest: Prediction | None, now: float) -> Feedback:
         """The feedback of a control step that starts at `now` (local_clock)."""
         if latest is None:
             self.stale_steps += 1
             return Feedback(np.full(len(FINGERS), 0.5, np.float32), float("nan"), True, float("nan"))
+        now -= sum(seconds for until, seconds in self._pauses if until > latest.emg_time)
         age = now - latest.emg_time
         first = latest.number != self._number
         self._number = latest.number
@@ -59,7 +66,7 @@ class FeedbackHold:
         elif not self._lost and silence > LOST_AFTER_S:
             self._lost = True
             self._event("decoder lost")
-        stale = age > self._stale_after_s
+        stale = age > self.stale_after_s
         self.stale_steps += stale
         return Feedback(latest.values, age, stale, 1e3 * age if first else float("nan"), latest if first else None)
 

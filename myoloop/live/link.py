@@ -31,7 +31,8 @@ class Link:
     """
 
     def __init__(self, settings: LinkSettings, seed: int):
-        self._settings = settings
+        self.settings = settings
+        """what is done to predictions that arrive from now on; may be exchanged between two steps"""
         self._rng = np.random.default_rng([SEED, seed])
         self._coming: list[tuple[float, int, bool, Prediction]] = []
         """heap: when it may be used, how many arrived before it, whether it is a copy, which"""
@@ -71,10 +72,10 @@ class Link:
     def status(self) -> dict[str, Any]:
         """Settings and what became of the predictions, JSON-able."""
         counts = {name: getattr(self, name) for name in ("dropped", "duplicated", "overtaken")}
-        return self._settings.model_dump() | {"received": self._received} | counts
+        return self.settings.model_dump() | {"received": self._received} | counts
 
     def _send(self, prediction: Prediction) -> None:
-        link = self._settings
+        link = self.settings
         lost, copied, *jitters = self._rng.random(4)
         self._received += 1
         if lost < link.drop:

@@ -18,15 +18,18 @@ from myoloop.body.names import FINGERS
 from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.adaptation import Adaptation
 from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir, wait_until_heard
+from myoloop.live.commanded import Commanded
 from myoloop.live.feedback import LOST_AFTER_S, AnswerTimes, FeedbackHold
-from myoloop.live.link import Link, longest_s
+from myoloop.live.link import Link, lag_s, longest_s
 from myoloop.live.person import participant_config
 from myoloop.live.record import STEP_COLUMNS, Info, StepRecord
 from myoloop.live.requests import Requests
 from myoloop.live.tally import Tally, bits
 from myoloop.live.threaded import Threaded
 from myoloop.participant import Act, Participants
+from myoloop.sections import LinkSettings
 from myoloop.streams.clock import Clock, LockstepClock, RealtimeClock, SimulatedClock, Tick
+from myoloop.streams.commands import CommandInbox
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import ParticipantOutlets, refuse_taken_id
 from myoloop.streams.predictions import PredictionInbox
@@ -74,10 +77,11 @@ class LiveParticipant(Threaded):
         self._clock = self._make_clock()
         self._inbox = PredictionInbox(me.id, self._board.say, self._clock.now)
         link = experiment.link
-        self._link = Link(link, experiment.seed) if link else None
+        self._link = Link(link or LinkSettings(), experiment.seed)  # type: ignore[call-arg]
         self._hold = FeedbackHold(me.stale_after_s + longest_s(link), self._event)
         self._watchers: list[Callable[[StepRecord], None]] = []
         self.requests = Requests(self._people, self._clock.now, self._event, experiment.changes, experiment.seed)
+        self._commands = CommandInbox(me.id, Commanded(self.requests, self.set_link).obey, self._board.say)
         super().__init__(participant=self._run)
         self.error: BaseException | None = None
         """what ended the loop, if something went wrong"""
@@ -92,8 +96,7 @@ class LiveParticipant(Threaded):
         self._last: StepRecord | None = None
         self._adaptation: Adaptation | None = None
         if me.adapt is not None:
-            heard = self._link or self._inbox
-            self._adaptation = Adaptation(experiment, self._people, heard, self._run_dir, self._board.say)
+            self._adaptation = Adaptation(experiment, self._people, self._link, self._run_dir, self._board.say)
         self._phase = "ready"
         self._board.start()
 
@@ -130,6 +133,7 @@ class LiveParticipant(Threaded):
         if self._adaptation:
             self._adaptation.close()
         self._inbox.close()
+        self._commands.close()
         linger_while_recorded(self._run_dir)
         self._outlets.close()
         self._board.close()
@@ -145,6 +149,17 @@ class LiveParticipant(Threaded):
     def subscribe(self, watcher: Callable[[StepRecord], None]) -> None:
         """`watcher` is called with each step's record from the loop's thread: it must return at once."""
         self._watchers.append(watcher)
+
+    def set_link(self, settings: LinkSettings) -> None:
+        """What is injected into the feedback from the next step on; from any thread."""
+
+        def do() -> None:
+            self._link.settings = settings
+            self._hold.stale_after_s = self.experiment.participant.stale_after_s + longest_s(settings)
+            self._people.set_lag(lag_s(settings, self.experiment.participant.control_hz))
+            self._event("link " + " ".join(f"{name} {value:g}" for name, value in settings.model_dump().items()))
+
+        self.requests.later(do)
 
     # --- figures ---------------------------------------------------------------------------------------------------
 
@@ -180,7 +195,10 @@ class LiveParticipant(Threaded):
             "predictions_restamped": self._inbox.restamped,
             "prediction_source": self._inbox.source,
             "stale_steps": self._hold.stale_steps,
-            "link": self._link.status() if self._link else None,
+            "link": self._link.status() if self.experiment.link or self._link.settings != LinkSettings() else None,  # type: ignore[call-arg]
+            "commands": self._commands.accepted,
+            "commands_refused": self._commands.refused,
+            "decoder_wanted": self.requests.decoder_wanted,
             "log_failed": self._log.failed if self._log else None,
             "learner": self._adaptation.status() if self._adaptation else None,
         }
@@ -217,7 +235,10 @@ class LiveParticipant(Threaded):
             self._began, self._ended = pylsl.local_clock(), 0.0
             self._event("session start")
             while not self._stop.is_set() and not self.finished:
-                self._step(self._clock.wait())
+                if self.requests.paused:
+                    self._pause()
+                else:
+                    self._step(self._clock.wait())
             self._ended = pylsl.local_clock()
             self._phase = "finished" if self.finished else "stopped"
             self._event("session end")
@@ -244,6 +265,20 @@ class LiveParticipant(Threaded):
         if silent:
             self._event("open loop")
 
+    def _pause(self) -> None:
+        """Makes no step until it is resumed; where time goes on by itself, the time line is moved."""
+        self._phase = "paused"
+        self._event("pause")
+        while self.requests.paused and not self._stop.wait(0.02):
+            pass
+        if moved := self._clock.resume():
+            self._clock_moved_s += moved
+            self._hold.paused(self._clock.now(), moved)
+            self.requests.moved(moved)
+            self._event(f"clock moved {moved:.3f}")
+        self._event("resume")
+        self._phase = "running"
+
     def _step(self, tick: Tick) -> None:
         now = time.perf_counter
         begin = now()
@@ -256,7 +291,7 @@ class LiveParticipant(Threaded):
         if self._adaptation and (news := self._adaptation.use()):
             self._event(news)
         link, inbox = self._link, self._inbox
-        feedback = self._hold.step(link.step(inbox.recent, tick.started) if link else inbox.latest, tick.started)
+        feedback = self._hold.step(link.step(inbox.recent, tick.started), tick.started)
         if self.experiment.participant.feedback:
             self._people.perceive(feedback.values)
         act = self._people.act()
@@ -284,7 +319,8 @@ class LiveParticipant(Threaded):
             self._event("target " + bits(target), tick.deadline)
             if name := self._prompts.get(bits(target)):
                 self._event("prompt " + name, tick.deadline)
-        self._outlets.state(tick.deadline, target, joints_deg, act.excitation[0])
+        wanted_deg = np.degrees(act.wanted[0])
+        self._outlets.state(tick.deadline, target, joints_deg, wanted_deg, act.excitation[0])
         self._outlets.feedback(tick.deadline, feedback.values, feedback.age_s, feedback.latency_ms)
         self._tally.judge(feedback, target)
         step_ms = 1e3 * (now() - begin)
@@ -296,7 +332,7 @@ class LiveParticipant(Threaded):
                 reference=act.reference[0], prediction=feedback.values, prediction_age_s=feedback.age_s,
                 stale=feedback.stale, feedback_latency_ms=feedback.latency_ms, answer_ms=self._answers.ms(feedback),
                 waited_ms=1e3 * tick.waited_s, joints_deg=joints_deg,
-                wanted_deg=np.degrees(act.wanted[0]), excitation=act.excitation[0],
+                wanted_deg=wanted_deg, excitation=act.excitation[0],
             )  # fmt: skip
         self._last = StepRecord(
             self._tally.steps, tick.deadline, step_ms, target, feedback.values, feedback.age_s, feedback.stale,

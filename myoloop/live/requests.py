@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from myoloop.assets import NONE, OWN, shipped_decoders
 from myoloop.body.engine import MAX_PUSH_N
 from myoloop.body.names import FINGERS
 from myoloop.errors import MyoloopError, unknown_name
+from myoloop.live.board import SUPERVISED
 from myoloop.live.tally import bits
 from myoloop.participant import Participants
 from myoloop.sections import ChangeSettings
@@ -40,6 +43,37 @@ class Requests:
         self._planned = deque(planned)
         self._target_until = self._push_until = 0.0
         self._reset = False
+        self.paused = False
+        """whether no step is to be made"""
+        self.decoder_wanted: tuple[int, str] | None = None
+        """how many switches of the decoder were asked for, and to which the last; its supervisor does it"""
+
+    def later(self, do: Callable[[], None]) -> None:
+        """Has something done between two steps, in the loop's thread."""
+        self._commands.append(do)
+
+    def switch_decoder(self, name: str) -> None:
+        """Asks the session for another decoder: one that ships, `own` (the experiment's) or `none`.
+
+        Raises:
+          MyoloopError: there is none of that name, or no session that runs the decoder.
+        """
+        known = (OWN, NONE, *shipped_decoders())
+        if name not in known:
+            raise unknown_name("decoder", name, known)
+        if not os.environ.get(SUPERVISED):
+            raise MyoloopError("the decoder cannot be switched: it is not run by `myoloop run`.")
+
+        def do() -> None:
+            self._event(f"decoder switch {name}")
+            self.decoder_wanted = (self.decoder_wanted[0] if self.decoder_wanted else 0) + 1, name
+
+        self.later(do)
+
+    def moved(self, seconds: float) -> None:
+        """The time line was moved: what has been begun ends that much later."""
+        self._target_until += seconds if self._target_until else 0.0
+        self._push_until += seconds if self._push_until else 0.0
 
     def reset(self, seed: int | None = None) -> None:
         """Body at rest, reference and EMG from their start; the session's clock and counts go on."""
@@ -60,11 +94,11 @@ class Requests:
         target = np.asarray(values, np.float32)
         if target.shape != (len(FINGERS),) or not np.all((target >= 0) & (target <= 1)):
             raise MyoloopError(f"target is {target.tolist()}: expected 5 values in 0..1, thumb to little.")
-        until = self._now() + _duration(duration_s)
+        seconds = _duration(duration_s)
 
         def do() -> None:
             self._people.set_target(target)
-            self._target_until = until
+            self._target_until = self._now() + seconds
             self._event("target set " + bits(target))
 
         self._commands.append(do)
@@ -76,13 +110,13 @@ class Requests:
         force = np.asarray(force_n, float)
         if force.shape != (3,) or not np.all(np.isfinite(force)) or np.abs(force).max() > MAX_PUSH_N:
             raise MyoloopError(f"force is {force.tolist()}: expected 3 values within +-{MAX_PUSH_N:g} N.")
-        until = self._now() + _duration(duration_s)
+        seconds = _duration(duration_s)
 
         def do() -> None:
             forces = np.zeros((len(FINGERS), 3))
             forces[FINGERS.index(finger)] = force
             self._people.engine.push(forces)
-            self._push_until = until
+            self._push_until = self._now() + seconds
             self._event(f"perturbation {finger} " + " ".join(f"{f:g}" for f in force))
 
         self._commands.append(do)

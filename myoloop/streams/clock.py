@@ -40,6 +40,9 @@ class Clock(Protocol):
     def wait(self) -> Tick:
         """Comes back when the next step is due."""
 
+    def resume(self) -> float:
+        """After a pause: the next step is due one period from now. How far that moved the time line, s."""
+
     def now(self) -> float:
         """The session's time: `local_clock`, or the simulated time of the newest step."""
 
@@ -84,6 +87,12 @@ class RealtimeClock:
         self._next += self.period_s
         return tick
 
+    def resume(self) -> float:
+        """The next step is due one period from now, whatever was due before."""
+        due = self._now() + self.period_s
+        moved, self._next = max(0.0, due - self._next), due
+        return moved
+
     def now(self) -> float:
         """`local_clock`."""
         return self._now()
@@ -110,6 +119,10 @@ class SimulatedClock:
         """The next step, at once."""
         self._time += self.period_s
         return Tick(self._time, self._time)
+
+    def resume(self) -> float:
+        """Simulated time stood still by itself."""
+        return 0.0
 
     def now(self) -> float:
         """When the newest step was due, simulated."""

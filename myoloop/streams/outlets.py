@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,14 +18,16 @@ STREAM_TYPES = {
     "emg": "EMG",
     "target": "Target",
     "kinematics": "MoCap",
+    "reference": "Reference",
     "excitation": "Excitation",
     "feedback": "Feedback",
     "spikes": "MotorUnits",
     "events": "Markers",
     "prediction": "Control",
+    "command": "Command",
 }
 """LSL stream type of each of a participant's streams, by the suffix of its name."""
-PARTICIPANT_STREAMS = tuple(stream for stream in STREAM_TYPES if stream != "prediction")
+PARTICIPANT_STREAMS = tuple(stream for stream in STREAM_TYPES if stream not in ("prediction", "command"))
 """Those that the participant itself sends."""
 FEEDBACK_LABELS = (*FINGERS, "age_s", "latency_ms")
 """Channels of the stream `feedback`: the answer as a control step perceives it, how old it is (from the newest EMG sample
@@ -49,8 +52,9 @@ def make_outlet(
     channel_format: int = pylsl.cf_float32,
     about: dict[str, Any] | None = None,
     channel_type: str = "",
+    stable_id: bool = True,
 ) -> pylsl.StreamOutlet:
-    """Opens one outlet with full metadata and a source_id that is the same at every start.
+    """Opens one outlet with full metadata.
 
     Args:
       participant: its id.
@@ -61,13 +65,15 @@ def make_outlet(
       channel_format: a `pylsl.cf_*` constant.
       about: more facts for the description; nested dictionaries become child elements.
       channel_type: type of every channel; default: the stream's type.
+      stable_id: the same source_id at every start; else one of its own, for streams that several may send.
 
     Raises:
       MyoloopError: liblsl could not open it, which happens when the port range is used up.
     """
     kind = STREAM_TYPES[stream]
     name = stream_name(participant, stream)
-    info = pylsl.StreamInfo(name, kind, len(labels), rate_hz, channel_format, f"myoloop_{name}")
+    source = f"myoloop_{name}" if stable_id else f"myoloop_{name}_{uuid.uuid4().hex}"
+    info = pylsl.StreamInfo(name, kind, len(labels), rate_hz, channel_format, source)
     info.set_channel_labels(list(labels))
     info.set_channel_units(unit)
     info.set_channel_types(channel_type or kind)
@@ -126,6 +132,7 @@ class ParticipantOutlets:
         self._open["emg"] = outlet("emg", emg_labels, "microvolts", emg_rate_hz, about={"acquisition": emg_about or {}})
         self._open["target"] = outlet("target", FINGERS, "1 = flexed, 0 = extended", control_hz)
         self._open["kinematics"] = outlet("kinematics", JOINTS, "degrees", control_hz, channel_type="Angle")
+        self._open["reference"] = outlet("reference", JOINTS, "degrees", control_hz, channel_type="Angle")
         self._open["excitation"] = outlet("excitation", MUSCLES, "normalized", control_hz)
         self._open["feedback"] = outlet("feedback", FEEDBACK_LABELS, "probability of flexed, s, ms", control_hz)
         self._open["spikes"] = outlet(
@@ -150,10 +157,13 @@ class ParticipantOutlets:
         """Pushes a chunk, (samples, channels) microvolts; `newest`: the time of its last sample."""
         self._push("emg", chunk, newest)
 
-    def state(self, time: float, target: np.ndarray, joints_deg: np.ndarray, excitation: np.ndarray) -> None:
-        """Pushes one control step's target (5,), joint angles (23,) in degrees and excitations (39,)."""
+    def state(
+        self, time: float, target: np.ndarray, joints_deg: np.ndarray, wanted_deg: np.ndarray, excitation: np.ndarray
+    ) -> None:
+        """Pushes one control step's target (5,), joint angles (23,) done and asked for, degrees, and excitations (39,)."""
         self._push("target", np.asarray(target, np.float32)[None], time)
         self._push("kinematics", np.asarray(joints_deg, np.float32)[None], time)
+        self._push("reference", np.asarray(wanted_deg, np.float32)[None], time)
         self._push("excitation", np.asarray(excitation, np.float32)[None], time)
 
     def feedback(self, time: float, values: np.ndarray, age_s: float, latency_ms: float) -> None:
