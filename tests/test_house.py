@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "assets", "checkpoint", "machine", "settings", "__init__"},
     {"body"},
     {"emg", "decoder", "policy", "task"},
-    {"participant"},
+    {"participant", "participant_config"},
     {"learn", "streams", "devices", "view"},
     {"sections"},
     {"experiment"},

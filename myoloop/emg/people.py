@@ -88,7 +88,11 @@ def build_person(
 
 
 def build_people(
-    people: Sequence[Person], conditions: Mapping[str, float] | None = None, moves: Moves | None = None
+    people: Sequence[Person],
+    conditions: Mapping[str, float] | Sequence[Mapping[str, float]] | None = None,
+    moves: Moves | None = None,
 ) -> EmgParams:
-    """These people side by side in one batch: `build_people(sample_people(seed=1, count=16))`."""
-    return stack_params([build_person(person, conditions, moves) for person in people])
+    """These people side by side in one batch: `build_people(sample_people(seed=1, count=16))`; conditions: of all, or one
+    mapping each."""
+    each = [conditions or {}] * len(people) if conditions is None or isinstance(conditions, Mapping) else conditions
+    return stack_params([build_person(person, ill, moves) for person, ill in zip(people, each, strict=True)])
