@@ -117,9 +117,16 @@ def participant(experiment: File, /, run_dir: Path | None = None) -> None:
       run_dir: folder for its step log and status.
     """
     from myoloop.experiment import load_experiment
+
+    loaded = load_experiment(experiment)
+    if loaded.population is not None:
+        from myoloop.live.population import LivePopulation
+
+        _live(LivePopulation(loaded, run_dir))
+        return
     from myoloop.live.participant import LiveParticipant
 
-    _live(LiveParticipant(load_experiment(experiment), run_dir))
+    _live(LiveParticipant(loaded, run_dir))
 
 
 @app.command
@@ -137,6 +144,11 @@ def decoder(experiment: File, /, run_dir: Path | None = None) -> None:
         from myoloop.live.udp_decoder import LiveUdpDecoder
 
         _live(LiveUdpDecoder(loaded, run_dir))
+        return
+    if loaded.population is not None:
+        from myoloop.live.decoders import LiveDecoders
+
+        _live(LiveDecoders(loaded, run_dir))
         return
     from myoloop.live.decoder import LiveDecoder
 

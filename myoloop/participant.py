@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -116,12 +116,19 @@ class Participants:
       body = people.move()
     """
 
-    def __init__(self, config: ParticipantConfig, participants: int = 1, threads: int = 0):
+    def __init__(
+        self,
+        config: ParticipantConfig,
+        participants: int = 1,
+        threads: int = 0,
+        on_person: Callable[[int], None] = lambda built: None,
+    ):
         """
         Args:
           config: see `ParticipantConfig`.
           participants: B.
           threads: for the physics of engine `mujoco`; 0: all cores.
+          on_person: called with how many of `people` are built, which takes about half a second each.
 
         Raises:
           MyoloopError: the armband gives no whole number of samples a control step; not one of `people` each; an armband
@@ -143,7 +150,9 @@ class Participants:
         self.engine = make_engine(config.engine, self.hand, participants, self.control_dt, threads)
         self._start = self._reference = make_asked(config, participants)
         mind = make_mind(config, self.hand)
-        self.emg_params, worn = build_forearms(config, participants)
+        self.emg_params, worn = build_forearms(config, participants, on_person)
+        self.bands = worn * (participants // len(worn))
+        """the armband as each of them wears it"""
         force = build_force(self.emg_params) if config.force == "twitch" else None
         self._decide = jax.jit(_decide, static_argnames="samples")
         self._circumstances = healthy(self.emg_params, participants)

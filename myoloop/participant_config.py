@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -98,7 +98,9 @@ def make_mind(config: ParticipantConfig, hand: Hand) -> Baseline | LearnedPolicy
     return told_all(policy)
 
 
-def build_forearms(config: ParticipantConfig, participants: int) -> tuple[EmgParams, list[Armband]]:
+def build_forearms(
+    config: ParticipantConfig, participants: int, on_person: Callable[[int], None]
+) -> tuple[EmgParams, list[Armband]]:
     """The EMG of the participants, and the armband as each wears it (one if all are the same person)."""
     moves = Moves() if config.movable_band or config.posture else None
     ill = _of_units(config.conditions)
@@ -113,7 +115,7 @@ def build_forearms(config: ParticipantConfig, participants: int) -> tuple[EmgPar
     bands = [person.band for person in config.people]
     if participants == 1:
         return build_person(config.people[0], each[0], moves), bands
-    return build_people(config.people, each, moves), bands
+    return build_people(config.people, each, moves, on_person), bands
 
 
 def _of_units(conditions: Mapping[str, float]) -> dict[str, float]:

@@ -26,6 +26,8 @@ from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
 from myoloop.report_pace import pace
 from myoloop.report_page import page
+from myoloop.report_population import population_figures, read_crowd
+from myoloop.report_population_page import population_page, print_population
 from myoloop.report_recording import counted, emg_figures, steps_of
 from myoloop.streams.rowlog import read_events, read_rows
 from myoloop.streams.xdf import read_xdf
@@ -62,6 +64,8 @@ def write_report(
       MyoloopError: the disk is full or the folder is gone; the figures have been printed by then.
     """
     console = console or Console()
+    if _config(run_dir).get("population"):
+        return _write_population(run_dir, witness, console)
     report = measure(run_dir, witness)
     print_figures(report, console)
     text = json.dumps(report, indent=2, allow_nan=False)
@@ -73,6 +77,37 @@ def write_report(
     events = read_events(run_dir / "events.jsonl")
     config = (run_dir / "config.yaml").read_text(encoding="utf-8")
     _write(run_dir / "report.html", page(report, rows, events, stretch, config), report)
+    console.print(f"report: {run_dir / 'report.html'}")
+    return report
+
+
+def _write_population(run_dir: Path, witness: dict[str, Any], console: Console) -> dict[str, Any]:
+    """The same for many participants: the batch's times, and a section `population`."""
+    config, participant = _config(run_dir), read_status(run_dir, "participant") or {}
+    failure = _failure(witness, participant)
+    try:
+        crowd, rows = read_crowd(run_dir)
+    except MyoloopError as error:
+        console.print(f"no report: {error}")
+        return {"population": None, "failure": failure}
+    me, decoders = config["participant"], [s for s in [read_status(run_dir, "decoder")] if s]
+    report: dict[str, Any] = {
+        "name": config["name"],
+        "duration_s": round(len(rows) / me["control_hz"], 3),
+        "asked_duration_s": config["duration_s"],
+        "failure": failure,
+        "emg": {"armband": armband_from(me["armband"]).name, "channels": crowd.power.shape[2]}
+        | {"samples_sent": participant.get("emg_samples_sent", 0), "samples_received": witness["samples_received"]},
+        "loop": _loop(rows, participant, me["control_hz"]),
+        "decoder": _decoder(config, participant, decoders, witness),
+        "population": population_figures(crowd, config),
+        "environment": _environment(config),
+        "messages": participant.get("messages", []) + [m for each in decoders for m in each.get("messages", [])],
+    }
+    print_population(report, console)
+    _write(run_dir / "report.json", json.dumps(report, indent=2, allow_nan=False), report)
+    text = (run_dir / "config.yaml").read_text(encoding="utf-8")
+    _write(run_dir / "report.html", population_page(report, crowd, text), report)
     console.print(f"report: {run_dir / 'report.html'}")
     return report
 
@@ -410,9 +445,13 @@ def _write(path: Path, text: str, report: dict[str, Any]) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        accuracy = report["task"]["accuracy"]
+        accuracy = (
+            (report["population"]["accuracy"] or {}).get("median")
+            if "population" in report
+            else report["task"]["accuracy"]
+        )
         raise MyoloopError(
             f"{path} could not be written: {error.strerror}. Free some space and run `myoloop report {path.parent}`; "
             f"the session's logs are kept. Accuracy was {'unknown' if accuracy is None else f'{accuracy:.4f}'}, "
-            f"samples lost {report['emg']['samples_lost']}."
+            f"samples lost {report['emg'].get('samples_lost')}."
         ) from error

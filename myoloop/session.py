@@ -21,7 +21,7 @@ from myoloop.decoder_switch import DecoderSwitch, keep_status
 from myoloop.experiment import Experiment, save_experiment
 from myoloop.live.board import RECORDING, WITNESS_READY, make_run_dir, read_status
 from myoloop.liveline import LiveLine
-from myoloop.processes import BAD_INPUT, CLOSING_S, Backoff, Child, command_for, environment_for, parts_of
+from myoloop.processes import BAD_INPUT, CLOSING_S, Backoff, Child, command_for, environment_for, listed, parts_of
 from myoloop.streams.network import use_loopback
 from myoloop.streams.witness import EmgWitness
 from myoloop.streams.xdf_writer import why_not
@@ -116,7 +116,7 @@ class Session:
         """
         before = {n: signal.signal(n, lambda *_: self.stop()) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
-            witness = EmgWitness(self.experiment.participant.id)
+            witness = EmgWitness(next(iter(listed(self.experiment)), self.experiment.participant.id))
             try:
                 for child in self._parts.values():
                     child.start()
@@ -172,9 +172,9 @@ class Session:
         child = self._parts[name]
         if child.running or name in self._given_up:
             return
-        if name == "software" and child.exit_code == 0:
+        if name.startswith("software") and child.exit_code == 0:
             self._given_up.add(name)
-            line.say("the decoder software has ended")
+            line.say("the decoder software has ended" + name.removeprefix("software").replace("-", " for "))
             return
         if child.exit_code == BAD_INPUT:
             self._given_up.add(name)

@@ -7,7 +7,7 @@ crowd = build_people(sample_people(seed=1, count=16))      # stacked: the 16 par
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -91,8 +91,13 @@ def build_people(
     people: Sequence[Person],
     conditions: Mapping[str, float] | Sequence[Mapping[str, float]] | None = None,
     moves: Moves | None = None,
+    on_person: Callable[[int], None] = lambda built: None,
 ) -> EmgParams:
     """These people side by side in one batch: `build_people(sample_people(seed=1, count=16))`; conditions: of all, or one
-    mapping each."""
+    mapping each; on_person: called with how many are built."""
     each = [conditions or {}] * len(people) if conditions is None or isinstance(conditions, Mapping) else conditions
-    return stack_params([build_person(person, ill, moves) for person, ill in zip(people, each, strict=True)])
+    built = []
+    for person, ill in zip(people, each, strict=True):
+        built.append(build_person(person, ill, moves))
+        on_person(len(built))
+    return stack_params(built)
