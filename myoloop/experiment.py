@@ -130,6 +130,15 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
     return experiment
 
 
+def checked(raw: dict[str, Any], where: str) -> Experiment:
+    """An experiment that a program made instead of a file; `where` stands before what is wrong with it.
+
+    Raises:
+      MyoloopError: an unknown key, or a value out of range.
+    """
+    return _validate(raw, where)
+
+
 def save_experiment(experiment: Experiment, path: Path) -> None:
     """Writes the resolved experiment, every default spelled out, as YAML."""
     path.write_text(yaml.safe_dump(experiment.model_dump(), sort_keys=False), encoding="utf-8")

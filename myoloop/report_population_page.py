@@ -45,7 +45,7 @@ def spread_picture(found: dict[str, Any]) -> Figure:
     )
     accuracy = 100 * np.array([each["accuracy"] for each in people])
     figure = Figure(figsize=(11, 3.9), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[2.2, 1], sharey=True)
+    left, right = figure.subplots(1, 2, width_ratios=[2.2, 1])
     place = np.arange(len(people))
     of_all = found["accuracy"]
     left.axhspan(100 * of_all["q1"], 100 * of_all["q3"], color=MUTED, alpha=0.45, lw=0)
@@ -55,14 +55,8 @@ def spread_picture(found: dict[str, Any]) -> Figure:
     left.annotate(
         people[0]["id"], (0, accuracy[0]), (6, -4), textcoords="offset points", color=BAD, fontsize=9, va="top"
     )
-    left.text(
-        len(people) - 0.4,
-        100 * of_all["median"],
-        f" median {100 * of_all['median']:.1f}",
-        fontsize=8,
-        va="bottom",
-        ha="right",
-    )
+    told = f"median {100 * of_all['median']:.1f}"
+    left.text(0.01, 100 * of_all["median"], told, fontsize=8, va="bottom", transform=left.get_yaxis_transform())
     if len(people) <= MOST_NAMED:
         left.set_xticks(place, [each["id"] for each in people], rotation=90, fontsize=8)
     left.set(xlabel="participants, in order", ylabel="accuracy (% of finger answers)")
@@ -83,12 +77,13 @@ def spread_picture(found: dict[str, Any]) -> Figure:
         right.plot(n + 1, values[0], "o", color=BAD, ms=6)
     right.set_xticks(np.arange(len(FINGERS)) + 1, FINGERS)
     right.set_xlabel("finger")
-    low = min(min(float(values.min()) for values in shares), 50.0)
     for axis in (left, right):
-        axis.axhline(50, color=BAD, lw=1, ls="--")
+        low, high = axis.get_ylim()
+        axis.set_ylim(min(low, high - 10.0), high)  # so that small differences do not look large
+        if axis.get_ylim()[0] < 51.0:
+            axis.axhline(50, color=BAD, lw=1, ls="--")
+            axis.text(0.99, 50.4, "chance", color=BAD, fontsize=8, ha="right", transform=axis.get_yaxis_transform())
         axis.grid(axis="y", alpha=0.25)
-    left.text(len(people) - 0.6, 50.4, "chance", color=BAD, fontsize=8, ha="right")
-    left.set_ylim(max(0.0, low - 4.0), min(101.0, max(float(values.max()) for values in shares) + 4.0))
     return figure
 
 

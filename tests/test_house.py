@@ -25,7 +25,7 @@ FLOORS = [
     {"processes", "liveline", "report_page"},
     {"decoder_switch", "report_population_page"},
     {"report"},
-    {"session"},
+    {"session", "capacity"},
     {"cli"},
     {"__main__"},
 ]
