@@ -2,9 +2,10 @@
 
     python benchmarks/population.py --out docs/results/population_realtime.json
 
-Each number is tried as a session of its own: all published over LSL with their decoders in a second process ("lsl"), and without
-streams, the model answering in the same process ("inside"). A number holds if 99 % of the steps are shorter than the 20 ms between
-them and at most 1 % overran. Engine `mjx` is tried with one participant. The last line of standard output is one JSON object.
+Each number is tried as a session of its own: all published over LSL with their decoders in a second process ("lsl"), and
+without streams, the model answering in the same process ("inside"). A number holds if 99 % of the steps are shorter than the
+20 ms between them and at most 1 % overran. Engine `mjx` is tried with one participant. The last line of standard output is one
+JSON object.
 """
 
 from __future__ import annotations

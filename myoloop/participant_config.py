@@ -108,10 +108,9 @@ def build_forearms(
         person = Person(replace(config.anatomy, seed=config.person), config.armband)
         return build_person(person, ill, moves), [config.armband]
     each = [{**ill, **_of_units(own)} for own in config.own_conditions] or [ill] * participants
-    if not len(config.people) == len(each) == participants:
-        raise MyoloopError(
-            f"{len(config.people)} people and conditions of {len(each)} for {participants} participants: give one each."
-        )
+    for what, count in (("people", len(config.people)), ("own_conditions", len(each))):
+        if count != participants:
+            raise MyoloopError(f"{count} {what} for {participants} participants: give one each.")
     bands = [person.band for person in config.people]
     if participants == 1:
         return build_person(config.people[0], each[0], moves), bands
