@@ -90,8 +90,11 @@ def run(
     """
     from myoloop.experiment import load_experiment
     from myoloop.session import Session
+    from myoloop.turns import Turns
 
-    _finish(Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder, assigned, view)), runs))
+    loaded = load_experiment(experiment, _overrides(duration, seed, ros, decoder, assigned, view))
+    in_turn = loaded.population is not None and loaded.population.how == "in_turn"
+    _finish(Turns(loaded, runs) if in_turn else Session(loaded, runs))
 
 
 @app.command

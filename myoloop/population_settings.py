@@ -12,6 +12,8 @@ from myoloop.emg.condition_names import check_conditions
 from myoloop.errors import MyoloopError, unknown_name
 from myoloop.settings import Settings
 
+TURNS = "turns.json"
+"""File in the run folder of `how: in_turn`: each participant's id, person and conditions, and why its session failed (null)."""
 SAMPLED_FROM = 1_000_000
 """Default seed of the people: from here on nothing that ships was trained on them."""
 

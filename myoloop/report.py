@@ -29,6 +29,7 @@ from myoloop.report_page import page
 from myoloop.report_population import population_figures, read_crowd
 from myoloop.report_population_page import population_page, print_population
 from myoloop.report_recording import counted, emg_figures, steps_of
+from myoloop.report_turns import read_turns
 from myoloop.streams.rowlog import read_events, read_rows
 from myoloop.streams.xdf import read_xdf
 from myoloop.task.gestures import GestureScores, score_gestures
@@ -84,16 +85,19 @@ def write_report(
 def _write_population(run_dir: Path, witness: dict[str, Any], console: Console) -> dict[str, Any]:
     """The same for many participants: the batch's times, and a section `population`."""
     config, participant = _config(run_dir), read_status(run_dir, "participant") or {}
-    failure = _failure(witness, participant)
     try:
-        crowd, rows = read_crowd(run_dir)
+        if config["population"]["how"] == "in_turn":
+            crowd, rows, participant, witness = read_turns(run_dir, config)
+        else:
+            crowd, rows = read_crowd(run_dir)
     except MyoloopError as error:
         console.print(f"no report: {error}")
-        return {"population": None, "failure": failure}
+        return {"population": None, "failure": _failure(witness, participant)}
+    failure = _failure(witness, participant)
     me, decoders = config["participant"], [s for s in [read_status(run_dir, "decoder")] if s]
     report: dict[str, Any] = {
         "name": config["name"],
-        "duration_s": round(len(rows) / me["control_hz"], 3),
+        "duration_s": round(crowd.target.shape[1] / me["control_hz"], 3),
         "asked_duration_s": config["duration_s"],
         "failure": failure,
         "emg": {"armband": armband_from(me["armband"]).name, "channels": crowd.power.shape[2]}

@@ -161,9 +161,9 @@ def _person(crowd: Crowd, n: int, control_hz: float, gestures: Mapping[str, Any]
         "accuracy": None, "accuracy_per_finger": None, "balanced_accuracy": None, "reached": None, "trials": None,
         "effort": round(float(crowd.effort[n]), 5),
         "joint_error_deg": round(float(crowd.joint_error_deg[n]), 2),
-        "rms_uv": round(float(np.median(rms)), 2),
+        "rms_uv": round(float(np.median(rms)), 2) if np.isfinite(rms).all() else None,
         "median_frequency_hz": round(float(crowd.median_hz[n]), 1) if np.isfinite(crowd.median_hz[n]) else None,
-        "channel_spread": round(float(rms.std() / max(rms.mean(), 1e-9)), 3),
+        "channel_spread": round(float(rms.std() / max(rms.mean(), 1e-9)), 3) if np.isfinite(rms).all() else None,
         "own_discriminant": _own(crowd.power[n], crowd.target[n]) if len(crowd.people) <= MOST_OWN else None,
         "traits": {key: round(float(value), 3) for key, value in who["traits"].items()},
     }  # fmt: skip

@@ -96,7 +96,7 @@ class Session:
             self._parts["viewer"] = Child("viewer", command, logs / "viewer.log", env, VIEWER_S)
         self._switch = DecoderSwitch(experiment, self.run_dir, self._parts)
         if run_dir is None:
-            _link_latest(Path(runs), self.run_dir)
+            link_latest(Path(runs), self.run_dir)
         self._stop = threading.Event()
         self._backoff = {name: Backoff() for name in self._parts}
         self._given_up: set[str] = set()
@@ -107,6 +107,11 @@ class Session:
     def stop(self) -> None:
         """Ends the session soon; callable from a signal handler."""
         self._stop.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody ended it."""
+        return self._stop.is_set()
 
     def run(self) -> Path:
         """Runs to the end or until stopped, then writes the report; returns the run folder.
@@ -260,7 +265,7 @@ def fresh(path: Path) -> Path:
     return candidate
 
 
-def _link_latest(runs: Path, run_dir: Path) -> None:
+def link_latest(runs: Path, run_dir: Path) -> None:
     latest = runs / "latest"
     partial = runs / f".latest{os.getpid()}"
     try:

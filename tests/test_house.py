@@ -23,9 +23,10 @@ FLOORS = [
     {"live"},
     {"report_course", "report_pace", "report_population", "report_recording"},
     {"processes", "liveline", "report_page"},
-    {"decoder_switch", "report_population_page"},
+    {"decoder_switch", "report_population_page", "report_turns"},
     {"report"},
     {"session", "capacity"},
+    {"turns"},
     {"cli"},
     {"__main__"},
 ]

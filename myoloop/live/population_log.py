@@ -12,6 +12,8 @@ import numpy as np
 
 from myoloop.body.engine import BodyState
 from myoloop.body.names import FINGERS, JOINTS
+from myoloop.emg.armband import Armband
+from myoloop.emg.people import Person
 from myoloop.live.feedback import Feedback
 from myoloop.live.member import Times
 from myoloop.live.tally import RECENT
@@ -28,7 +30,7 @@ WINDOW_S = 0.25
 """s of each window of the spectrum."""
 EVERY_S = 0.5
 """s from one to the next."""
-_FINGER_JOINTS = [n for n, joint in enumerate(JOINTS) if joint not in ("pro_sup", "deviation", "flexion")]
+FINGER_JOINTS = [n for n, joint in enumerate(JOINTS) if joint not in ("pro_sup", "deviation", "flexion")]
 
 
 def columns(participants: int, channels: int) -> list[Column]:
@@ -53,29 +55,34 @@ def person_facts(
     """Who each participant is: seed, conditions, and what is drawn for a person (emg/people.py)."""
     home, facts = people.config.armband, []
     for number, (name, person) in enumerate(zip(names, people.config.people, strict=True)):
-        config, band = person.config, person.band
         own = dict(settings.persons[number].conditions) if settings.persons else {}
         facts.append(
             {
                 "id": name,
-                "person": config.seed,
+                "person": person.config.seed,
                 "published": name in published,
                 "conditions": dict(people.config.conditions) | own,
-                "traits": {
-                    "forearm_radius_mm": band.radius_mm,
-                    "fat_mm": config.conductor.fat_mm,
-                    "conduction_velocity_m_s": config.velocity_mean,
-                    "units_scale": config.units_scale,
-                    "zone_spread": config.zone_spread,
-                    "recruitment_range": config.recruitment_range,
-                    "last_recruited": config.last_recruited,
-                    "min_rate_hz": config.min_rate_hz,
-                    "band_turn_deg": band.first_angle_deg - home.first_angle_deg,
-                    "band_level": band.level,
-                },
+                "traits": traits_of(person, home),
             }
         )
     return facts
+
+
+def traits_of(person: Person, home: Armband) -> dict[str, float]:
+    """What is drawn for a person (emg/people.py), and how the armband sits beside `home`, where it would."""
+    config, band = person.config, person.band
+    return {
+        "forearm_radius_mm": band.radius_mm,
+        "fat_mm": config.conductor.fat_mm,
+        "conduction_velocity_m_s": config.velocity_mean,
+        "units_scale": config.units_scale,
+        "zone_spread": config.zone_spread,
+        "recruitment_range": config.recruitment_range,
+        "last_recruited": config.last_recruited,
+        "min_rate_hz": config.min_rate_hz,
+        "band_turn_deg": band.first_angle_deg - home.first_angle_deg,
+        "band_level": band.level,
+    }
 
 
 class PopulationLog:
@@ -115,7 +122,7 @@ class PopulationLog:
             self._latency_ms.append(float(latency[0]))
         if self._rows is None:
             return
-        error = np.degrees(np.abs(body.qpos - act.wanted))[:, _FINGER_JOINTS].mean(axis=1)
+        error = np.degrees(np.abs(body.qpos - act.wanted))[:, FINGER_JOINTS].mean(axis=1)
         self._rows.append(
             tick.deadline, started=tick.started - tick.deadline, **times._asdict(), waited_ms=1e3 * tick.waited_s,
             prediction_age_s=age, stale=[feedback.stale for feedback in heard], feedback_latency_ms=latency,
