@@ -175,7 +175,7 @@ def test_one_command_scores_a_decoder_on_a_population(tmp_path: Path) -> None:
     raw["decoder"]["model"] = str(find_file(MODEL))
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
     command = [sys.executable, "-m", "myoloop", "run", "mine.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     run_dir = tmp_path / "runs" / "latest"
     report = json.loads((run_dir / "report.json").read_text())
