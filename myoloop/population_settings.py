@@ -119,6 +119,8 @@ class Company(NamedTuple):
     devices: bool
     ros: bool
     records: bool
+    shown: bool
+    """whether a browser is to show it"""
 
 
 def check_population(settings: PopulationSettings, company: Company, where: str) -> None:
@@ -146,6 +148,7 @@ def check_population(settings: PopulationSettings, company: Company, where: str)
         (company.learns, "participant.adapt", "one learner serves one participant"),
         (company.devices, "devices", "an amplifier is worn by one participant"),
         (company.records and hidden == settings.count, "record", "nothing is published; write `record: false`"),
+        (company.shown, "view", "it shows one participant"),
         (company.ros, "ros: true", "write `ros: false`"),
     ):
         if clash:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
-import os
-import platform
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,14 +13,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from myoloop import __version__
 from myoloop.body.names import FINGERS
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
 from myoloop.live.board import read_status
-from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
+from myoloop.report_environment import environment
 from myoloop.report_pace import pace
 from myoloop.report_page import page
 from myoloop.report_population import population_figures, read_crowd
@@ -42,9 +38,6 @@ NO_WITNESS: dict[str, Any] = {
     "samples_received": None, "missing": None, "rate_hz": None, "labels": [], "rms_uv": None, "median_frequency_hz": None,
 }  # fmt: skip
 """What is known of a session whose witness could not write down what it saw."""
-
-
-PACKAGES = ("mujoco", "myo-sim", "jax", "numpy", "pylsl", "onnxruntime", "ros-rclpy")
 
 
 def write_report(
@@ -105,7 +98,7 @@ def _write_population(run_dir: Path, witness: dict[str, Any], console: Console) 
         "loop": _loop(rows, participant, me["control_hz"]),
         "decoder": _decoder(config, participant, decoders, witness),
         "population": population_figures(crowd, config),
-        "environment": _environment(config),
+        "environment": environment(config),
         "messages": participant.get("messages", []) + [m for each in decoders for m in each.get("messages", [])],
     }
     print_population(report, console)
@@ -192,7 +185,7 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "adaptation": learning(run_dir, config, participant),
         "effort": _effort(rows),
         "recording": counted(run_dir, participant, lives, recorder),
-        "environment": _environment(config),
+        "environment": environment(config),
         "messages": participant.get("messages", [])
         + [m for life in [*lives, *served, recorder or {}] for m in life.get("messages", [])],
     }
@@ -391,24 +384,6 @@ def _gestures(scores: GestureScores) -> dict[str, Any]:
         "balanced_accuracy": round(scores.balanced_accuracy, 4),
         "balanced_accuracy_steady": None if steady is None else round(steady, 4),
         "by_gesture": {name: round(share, 4) for name, share in scores.by_gesture.items()},
-    }
-
-
-def _environment(config: dict[str, Any]) -> dict[str, Any]:
-    versions = {"myoloop": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "engine": config["participant"]["engine"],
-        "device": processor(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "ros": config["ros"],
-        "versions": versions,
-        "seed": config["seed"],
     }
 
 

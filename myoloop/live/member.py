@@ -118,7 +118,8 @@ class Member:
             self.event("target " + bits(target), deadline)
             if name := self._prompts.get(bits(target)):
                 self.event("prompt " + name, deadline)
-        self._outlets.state(deadline, target, joints_deg, excitation)
+        wanted_deg = np.degrees(act.wanted[n])
+        self._outlets.state(deadline, target, joints_deg, wanted_deg, excitation)
         self._outlets.feedback(deadline, feedback.values, feedback.age_s, feedback.latency_ms)
         self.tally.judge(feedback, target)
         if self._log:
@@ -126,7 +127,7 @@ class Member:
                 deadline, started=tick.started - deadline, **times._asdict(), target=target, reference=act.reference[n],
                 prediction=feedback.values, prediction_age_s=feedback.age_s, stale=feedback.stale,
                 feedback_latency_ms=feedback.latency_ms, answer_ms=self.answers.ms(feedback),
-                waited_ms=1e3 * tick.waited_s, joints_deg=joints_deg, wanted_deg=np.degrees(act.wanted[n]),
+                waited_ms=1e3 * tick.waited_s, joints_deg=joints_deg, wanted_deg=wanted_deg,
                 excitation=excitation,
             )  # fmt: skip
         self.last = StepRecord(
