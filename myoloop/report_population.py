@@ -372,7 +372,8 @@ def in_words(found: dict[str, Any], relations: list[dict[str, Any]], count: int)
             f"Of the gestures, {gesture['labels']} (thumb to little, 1: flexed) falls furthest: "
             f"{100 * gesture['accuracy']:.0f} % of its fingers are right (median {100 * gesture['median']:.0f} %)."
         )
-    for each in [each for each in found["unlike"] if each["agrees"]][:3]:
+    telling = [each for each in found["unlike"] if each["agrees"] and each["p"] < LEVEL]
+    for each in telling[:3]:
         sure = "holds" if each["p_corrected"] < LEVEL else "may be chance"
         words.append(
             f"{each['label'][0].upper()}{each['label'][1:]} {each['value']:g}: {_ordinal(each['rank'])}{each['side']} of "
@@ -380,8 +381,13 @@ def in_words(found: dict[str, Any], relations: list[dict[str, Any]], count: int)
             f"fewer right answers: rank correlation {each['rho']:+.2f}, p {each['p']:.2g}, {each['p_corrected']:.2g} after "
             f"correction for {len(relations)} traits: {sure}."
         )
-    if not any(each["agrees"] for each in found["unlike"]):
-        words.append("In no trait is this one at the edge of the population on the side where the others fail, too.")
+    if not relations:
+        words.append("Too few participants, or too much alike, to tell what goes with accuracy.")
+    elif not telling:
+        words.append(
+            "It is not at the edge of the population in anything that goes with accuracy over all of them (rank correlation with p "
+            f"below {LEVEL:g})."
+        )
     if found["own_discriminant"] is not None:
         words.append(
             f"A linear discriminant fitted to one half of its own EMG is {100 * found['own_discriminant']:.0f} % right on the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +25,29 @@ from myoloop.streams.rowlog import EventLog, RowLog
 
 
 class Times(NamedTuple):
-    """How long the parts of a batch's step took, ms; the same for all of its participants."""
+    """How long the parts of a step took, ms; the same for all participants of a batch."""
 
     policy_emg_ms: float
     push_ms: float
     body_ms: float
     step_ms: float
+
+
+class Spent(NamedTuple):
+    """When the parts of a step were done, `time.perf_counter`."""
+
+    begin: float
+    acted: float
+    pushed: float
+    moved: float
+
+    def times(self) -> Times:
+        """How long they took; the step until now."""
+        now = time.perf_counter()
+        return Times(
+            1e3 * (self.acted - self.begin), 1e3 * (self.pushed - self.acted), 1e3 * (self.moved - self.pushed),
+            1e3 * (now - self.begin),
+        )  # fmt: skip
 
 
 class Member:
@@ -90,12 +108,12 @@ class Member:
             self._log.close()
             self._events.close()
 
-    def event(self, text: str, time: float = 0.0) -> None:
-        """Publishes a marker; time 0: now."""
-        time = time or self._now()
-        self._outlets.event(text, time)
+    def event(self, text: str, at: float = 0.0) -> None:
+        """Publishes a marker; at 0: now."""
+        at = at or self._now()
+        self._outlets.event(text, at)
         if self._events:
-            self._events.append(time, text)
+            self._events.append(at, text)
 
     def send(self, act: Act, newest: float) -> None:
         """The step's EMG, whose last sample is of the time `newest`, and the discharges behind it.
@@ -110,7 +128,7 @@ class Member:
         self._outlets.spikes(np.stack([fired.muscle, fired.unit], axis=1), times)
         self.answers.sent(newest, pylsl.local_clock())
 
-    def finish(self, tick: Tick, act: Act, body: BodyState, feedback: Feedback, times: Times) -> StepRecord:
+    def finish(self, tick: Tick, act: Act, body: BodyState, feedback: Feedback, spent: Spent) -> StepRecord:
         """What the step did: streams, events, log, figures."""
         n, deadline = self.number, tick.deadline
         target, excitation, joints_deg = act.target[n], act.excitation[n], np.degrees(body.qpos[n])
@@ -122,6 +140,7 @@ class Member:
         self._outlets.state(deadline, target, joints_deg, wanted_deg, excitation)
         self._outlets.feedback(deadline, feedback.values, feedback.age_s, feedback.latency_ms)
         self.tally.judge(feedback, target)
+        times = spent.times()
         if self._log:
             self._log.append(
                 deadline, started=tick.started - deadline, **times._asdict(), target=target, reference=act.reference[n],
@@ -138,10 +157,16 @@ class Member:
         self.tally.step(feedback, excitation, times.step_ms)
         return self.last
 
+    @property
+    def sent(self) -> dict[str, int]:
+        """Samples sent so far, by stream."""
+        return self._outlets.sent
+
+    @property
+    def log_failed(self) -> str | None:
+        """Why the step log stopped, or None."""
+        return self._log.failed if self._log else None
+
     def status(self) -> dict[str, Any]:
         """JSON-able counts."""
-        return {
-            **self.tally.status(),
-            "sent": dict(self._outlets.sent),
-            "log_failed": self._log.failed if self._log else None,
-        }
+        return {**self.tally.status(), "sent": dict(self.sent), "log_failed": self.log_failed}

@@ -20,7 +20,7 @@ from myoloop.decoder.contract import check_against
 from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir, wait_until_heard
 from myoloop.live.hearing import Answers, Hearing, InsideInbox
-from myoloop.live.member import Member, Times
+from myoloop.live.member import Member, Spent
 from myoloop.live.person import population_config
 from myoloop.live.population_log import PEOPLE, PopulationLog, person_facts
 from myoloop.live.record import Info, StepRecord
@@ -316,10 +316,10 @@ class LivePopulation(Threaded):
                     member.event("body diverged")
             body = people.reset_body(body.diverged)
         self._answer_inside(act, tick)
-        times = Times(1e3 * (acted - begin), 1e3 * (pushed - acted), 1e3 * (moved - pushed), 1e3 * (now() - begin))
-        records = [member.finish(tick, act, body, heard[n], times) for n, member in self._members.items()]
+        spent = Spent(begin, acted, pushed, moved)
+        records = [member.finish(tick, act, body, heard[n], spent) for n, member in self._members.items()]
         self._overruns += self._clock.overrun(tick)
-        self._log.step(tick, act, body, heard, times._replace(step_ms=1e3 * (now() - begin)))
+        self._log.step(tick, act, body, heard, spent.times())
         self._steps += 1
         for watcher in self._watchers if records else ():
             watcher(records[0])
