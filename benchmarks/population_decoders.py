@@ -89,10 +89,8 @@ def scored(config: Config, model: str, say: Any, on_second: Any) -> dict[str, An
         took = time.perf_counter() - built
         save_experiment(experiment, run_dir / "config.yaml")
         report = write_report(run_dir, NO_WITNESS, (np.zeros((0, 0)), np.zeros(0)), Console(quiet=True))
-    figures = report["population"]
-    return figures | {
-        "build_s": round(built - begin, 1), "run_s": round(took, 1), "step_ms": report["loop"]["step_ms"]
-    }  # fmt: skip
+    pace = {"build_s": round(built - begin, 1), "run_s": round(took, 1), "step_ms": report["loop"]["step_ms"]}
+    return report["population"] | pace
 
 
 def plot(file: Path, result: dict[str, Any]) -> None:
@@ -135,7 +133,7 @@ def plot(file: Path, result: dict[str, Any]) -> None:
         axis.grid(axis="y", alpha=0.3)
     right.text(len(fingers) - 0.6, 50.6, "chance", fontsize=8, ha="right")
     low = min(float(axis.get_ylim()[0]) for axis in (left, right))
-    left.set_ylim(min(low, 47.0), None)
+    left.set_ylim(min(low, 47.0), left.get_ylim()[1] + 3.0)  # room for the legend
     about = result["config"]
     figure.supxlabel(
         f"{about['participants']} people drawn by seed {about['seed']}, whom no decoder has met and who do not adapt, all "

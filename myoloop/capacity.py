@@ -21,8 +21,8 @@ SETTLE_S = 1.0
 """s from the start that do not count."""
 MOST_OVERRUNS = 0.01
 """Share of overruns up to which real time is held, if the 99th percentile of the step also fits."""
-PUBLISHED_MOST = 32
-"""Participants whose streams fit into the ports that myoloop gives LSL: eight streams each."""
+PUBLISHED_MOST = 28
+"""Participants whose streams fit into the 256 ports that myoloop gives LSL: nine each, with the decoder's."""
 
 
 class Measured(NamedTuple):
@@ -108,8 +108,7 @@ def _experiment(participants: int, seconds: float, engine: str, inside: bool, mo
 
     if not inside and participants > PUBLISHED_MOST:
         raise MyoloopError(
-            f"{participants} participants over LSL need {8 * participants} ports; {PUBLISHED_MOST} participants fit: "
-            "publish fewer."
+            f"{participants} participants are more than LSL has ports for: {PUBLISHED_MOST} fit. Publish fewer."
         )
     return checked(
         {

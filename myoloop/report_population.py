@@ -249,8 +249,8 @@ def related(people: list[dict[str, Any]]) -> list[dict[str, Any]]:
     adjusted = 0.0
     for place, each in enumerate(found):
         adjusted = max(adjusted, min(1.0, (len(found) - place) * each["p"]))
-        each["p_corrected"] = round(adjusted, 5)
-        each["p"] = round(each["p"], 5)
+        each["p_corrected"] = float(f"{adjusted:.3g}")
+        each["p"] = float(f"{each['p']:.3g}")
     return found
 
 
@@ -385,7 +385,7 @@ def in_words(found: dict[str, Any], relations: list[dict[str, Any]], count: int)
         words.append("Too few participants, or too much alike, to tell what goes with accuracy.")
     elif not telling:
         words.append(
-            "It is not at the edge of the population in anything that goes with accuracy over all of them (rank correlation with p "
+            "It is not at the edge of the population in anything that goes with accuracy over all (rank correlation with p "
             f"below {LEVEL:g})."
         )
     if found["own_discriminant"] is not None:

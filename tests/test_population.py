@@ -160,6 +160,17 @@ def test_a_decoder_silent_for_one_does_not_affect_the_others(mixed: Any) -> None
     assert np.isfinite(inside).all(), "the third, answered inside, hears a new answer in every step but the first"
 
 
+def test_a_population_of_one_is_kept_like_any(tmp_path: Path) -> None:
+    raw = experiment(duration_s=0.2, clock="free", population={"participants": 1, "publish": "none"})
+    live = LivePopulation(checked(raw, "one"), tmp_path)
+    live.start()
+    while live.running:
+        time.sleep(0.02)
+    live.close()
+    rows = read_rows(tmp_path / "population")
+    assert live.error is None and len(rows) == 10 and rows["power"].shape == (10, 16)
+
+
 def test_who_they_were_is_kept(mixed: Any) -> None:
     people = json.loads((mixed[0] / "people.json").read_text())
     assert [(each["id"], each["person"], each["published"]) for each in people] == [

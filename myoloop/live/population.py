@@ -75,6 +75,7 @@ class LivePopulation(Threaded):
         self.info = Info(me.id, tuple(band.channel_labels), float(band.rate_hz))
         self._inside = self._make_inside()
         self._people = Participants(config, settings.count, os.cpu_count() or 1, on_person=self._built)
+        self._phase = "compiling their step"
         self._warm_up()
         for note in self._people.notes:
             self._board.say(note)

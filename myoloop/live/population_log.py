@@ -125,8 +125,8 @@ class PopulationLog:
         error = np.degrees(np.abs(body.qpos - act.wanted))[:, FINGER_JOINTS].mean(axis=1)
         self._rows.append(
             tick.deadline, started=tick.started - tick.deadline, **times._asdict(), waited_ms=1e3 * tick.waited_s,
-            prediction_age_s=age, stale=[feedback.stale for feedback in heard], feedback_latency_ms=latency,
-            effort=np.mean(act.excitation**2, axis=1), joint_error_deg=error, target=act.target.ravel(),
+            prediction_age_s=_row(age), stale=_row(np.array([feedback.stale for feedback in heard])),
+            feedback_latency_ms=_row(latency), effort=_row(np.mean(act.excitation**2, axis=1)), joint_error_deg=_row(error), target=act.target.ravel(),
             prediction=prediction.ravel(), power=np.mean(np.square(act.chunk), axis=1).ravel(),
         )  # fmt: skip
         self._listen(act.chunk)
@@ -171,6 +171,11 @@ class PopulationLog:
         """Closes the rows."""
         if self._rows:
             self._rows.close()
+
+
+def _row(values: np.ndarray) -> Any:
+    """(B,) as a column of that width takes it: of a single participant the number itself."""
+    return values if len(values) > 1 else values[0]
 
 
 def _median(values: deque[float]) -> float | None:
