@@ -126,8 +126,9 @@ class PopulationLog:
         self._rows.append(
             tick.deadline, started=tick.started - tick.deadline, **times._asdict(), waited_ms=1e3 * tick.waited_s,
             prediction_age_s=_row(age), stale=_row(np.array([feedback.stale for feedback in heard])),
-            feedback_latency_ms=_row(latency), effort=_row(np.mean(act.excitation**2, axis=1)), joint_error_deg=_row(error), target=act.target.ravel(),
-            prediction=prediction.ravel(), power=np.mean(np.square(act.chunk), axis=1).ravel(),
+            feedback_latency_ms=_row(latency), effort=_row(np.mean(act.excitation**2, axis=1)),
+            joint_error_deg=_row(error), target=act.target.ravel(), prediction=prediction.ravel(),
+            power=np.mean(np.square(act.chunk), axis=1).ravel(),
         )  # fmt: skip
         self._listen(act.chunk)
 
