@@ -275,16 +275,30 @@ def main(config: Config) -> None:
     minutes = per_minute(read_rows(run / "steps"))
     loop, kept = report["loop"], report["recording"] or {}
     result = {
-        "minutes": config.minutes, "view": config.view, "browser": config.browser, "exit_code": code, "failure": report["failure"],
-        "samples_sent": report["emg"]["samples_sent"], "samples_lost": report["emg"]["samples_lost"],
-        "recorded_lost": kept.get("lost"), "recorded_bytes": kept.get("bytes"), "decoder_lost": report["decoder"]["samples_lost"],
-        "steps": loop["steps"], "overrun_share": round(loop["overruns"] / max(1, loop["steps"]), 6),
-        "feedback_latency_ms": loop["feedback_latency_ms"], "step_ms": loop["step_ms"], "stale_steps": report["decoder"]["stale_steps"],
+        "minutes": config.minutes,
+        "view": config.view,
+        "browser": config.browser,
+        "exit_code": code,
+        "failure": report["failure"],
+        "samples_sent": report["emg"]["samples_sent"],
+        "samples_lost": report["emg"]["samples_lost"],
+        "recorded_lost": kept.get("lost"),
+        "recorded_bytes": kept.get("bytes"),
+        "decoder_lost": report["decoder"]["samples_lost"],
+        "steps": loop["steps"],
+        "overrun_share": round(loop["overruns"] / max(1, loop["steps"]), 6),
+        "feedback_latency_ms": loop["feedback_latency_ms"],
+        "step_ms": loop["step_ms"],
+        "stale_steps": report["decoder"]["stale_steps"],
         "processes": {part: told for part, course in courses.items() if (told := grown(course, warm_up_s))},
-        "warm_up_s": warm_up_s, "by_minute": minutes, "messages": report["messages"],
-        "load_average": round(float(np.median(load)), 2) if load else None, "device": processor(), "cores": os.cpu_count(),
+        "warm_up_s": warm_up_s,
+        "by_minute": minutes,
+        "messages": report["messages"],
+        "load_average": round(float(np.median(load)), 2) if load else None,
+        "device": processor(),
+        "cores": os.cpu_count(),
         "date": time.strftime("%Y-%m-%d"),
-    }  # fmt: skip
+    }
     result["memory_growth"] = max((told["memory_growth"] for told in result["processes"].values()), default=None)
     result["not_as_wanted"] = judge(result)
     table = Table("process", "memory MB", "growth", "threads", "files", "of a core")
