@@ -26,6 +26,7 @@ FLOORS = [
     {"decoder_switch"},
     {"report"},
     {"session"},
+    {"certify"},
     {"cli"},
     {"__main__"},
 ]

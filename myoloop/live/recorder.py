@@ -168,7 +168,8 @@ class LiveRecorder(Threaded):
             if not has_room(self._run_dir, self._size):
                 self._stuck = True
                 self._board.say(
-                    f"{SESSION_FILE} does not grow any more after {self._size / 1e6:.1f} MB: is the disk full? The session goes on."
+                    f"{SESSION_FILE} does not grow any more after {self._size / 1e6:.1f} MB: is the disk full? "
+                    "The session goes on."
                 )
             elif steps - self._steps > STILL_S * self._control_hz / 2:  # else it is the participant that stands still
                 self._board.say(f"LabRecorder hangs: {SESSION_FILE} does not grow. Was the wall clock set back?")

@@ -1,6 +1,7 @@
 """How long LSL takes on this machine: one way, and there and back through another process.
 
-Chunks are as a participant sends them. All on one machine, so that one clock stamps both ends. `python -m myoloop.streams.timing NAME` is the other process.
+Chunks are as a participant sends them. Both ends are on one machine, so that one clock stamps them.
+`python -m myoloop.streams.timing NAME` is the other process.
 """
 
 from __future__ import annotations
