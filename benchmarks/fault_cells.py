@@ -383,7 +383,7 @@ def _(folder: Path) -> Seen:
 
 @case(
     "disk full",
-    participant="says that its log stops, goes on to the end, sends every sample; figures on the screen, code 2, what to do",
+    participant="said on the screen; it goes on to the end; figures on the screen, code 2, what to do",
     decoder="goes on answering",
     recorder="says that the file does not grow; what is on the disk is readable",
     learner="goes on learning",
@@ -402,7 +402,7 @@ def _(folder: Path) -> Seen:
         t.end()
         code, log = t.code(2), t.logs + t.out
         figures = t.says("Free some space and run `myoloop report", "accuracy")
-        stops = t.says("steps.rows stops after", where=log)
+        stops = t.says("is full: log, status and recording stop")
         grows = t.says("does not grow any more", where=log)
         readable = t.recording(None)
         clean = t.clean()

@@ -410,6 +410,8 @@ def _write(path: Path, text: str, report: dict[str, Any]) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         accuracy = report["task"]["accuracy"]
         raise MyoloopError(
             f"{path} could not be written: {error.strerror}. Free some space and run `myoloop report {path.parent}`; "

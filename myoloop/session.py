@@ -32,6 +32,9 @@ VIEWER_S = (2.0, 1.0)
 STEPPING_S = 6.0
 """How long the participant may take to make its last step."""
 
+FULL_BYTES = 200_000
+"""A disk with less is full: about a second of a session."""
+
 ANSWERING_S = 0.3
 """How long the decoder may answer the last chunks; one that is slower has not answered them in time anyway."""
 
@@ -101,6 +104,7 @@ class Session:
         self._backoff = {name: Backoff() for name in self._parts}
         self._given_up: set[str] = set()
         self._told: Counter[str] = Counter()
+        self._disk_full = False
         self.failure: str | None = None
         """why the session ended early, if it did"""
 
@@ -166,6 +170,7 @@ class Session:
                 for name in list(self._parts):
                     if name != "participant":
                         self._keep(name, line)
+                self._look_at_disk(line)
 
     def _keep(self, name: str, line: LiveLine) -> None:
         """Starts a process again if it ended: at once the first time, then with growing pauses."""
@@ -185,6 +190,15 @@ class Session:
         line.say(f"the {name} ended with code {child.exit_code}; starting it again\n{child.last_words(1)}")
         keep_status(self.run_dir, name)
         child.start()
+
+    def _look_at_disk(self, line: LiveLine) -> None:
+        """Says once that the disk is full: the processes can no longer write it down."""
+        if self._disk_full:
+            return
+        with contextlib.suppress(OSError):
+            self._disk_full = shutil.disk_usage(self.run_dir).free < FULL_BYTES
+        if self._disk_full:
+            line.say(f"the disk with {self.run_dir} is full: log, status and recording stop; the session goes on")
 
     def _records(self, status: dict[str, Any] | None) -> bool:
         """Whether the recorder listens, or there is none, or it is not to be waited for."""

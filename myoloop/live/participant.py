@@ -74,6 +74,7 @@ class LiveParticipant(Threaded):
             spikes_about={"muap_delay_s": emg.muap_delay / emg.band.internal_rate_hz},
             events_about={"gestures": json.dumps(me.reference.gestures), "clock": experiment.clock.kind},
         )
+        self._outlets.refuse_unfound()
         self._clock = self._make_clock()
         self._inbox = PredictionInbox(me.id, self._board.say, self._clock.now)
         link = experiment.link

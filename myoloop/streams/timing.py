@@ -54,7 +54,7 @@ def measure_lsl(
     name = f"timing{os.getpid()}"
     info = pylsl.StreamInfo(f"{name}_out", "Timing", channels, samples / period_s, pylsl.cf_float32, f"{name}_out")
     outlet = pylsl.StreamOutlet(info)
-    echo = subprocess.Popen([sys.executable, "-m", "myoloop.streams.timing", name], stdin=subprocess.PIPE)
+    echo = subprocess.Popen([sys.executable, "-m", "myoloop.streams.timing", name, str(samples)], stdin=subprocess.PIPE)
     back = StreamFollower(f"name='{name}_back'")
     try:
         until = time.monotonic() + OPEN_S
@@ -101,19 +101,21 @@ def _collect(back: StreamFollower, timeout: float, there: list[float], both: lis
         both.append(now - sent)
 
 
-def echo(name: str) -> None:
-    """Answers every chunk with its stamp and the time of its arrival, until stdin closes."""
+def echo(name: str, samples: int) -> None:
+    """Answers every chunk of so many samples with its stamp and the time of its arrival, until stdin closes."""
     use_loopback()
     sys.setswitchinterval(5e-4)
     outlet = pylsl.StreamOutlet(pylsl.StreamInfo(f"{name}_back", "Timing", 2, 0.0, pylsl.cf_double64, f"{name}_back"))
     follower = StreamFollower(f"name='{name}_out'")
     os.set_blocking(0, False)
-    looked = 0.0
+    looked, count = 0.0, 0
     while True:
         block = follower.read(0.2)
         now = pylsl.local_clock()
-        if block is not None:
-            outlet.push_sample([float(block.stamps[-1]), now])
+        for stamp in block.stamps if block is not None else ():
+            count += 1
+            if count % samples == 0:  # a chunk may come in pieces; its stamp is that of its last sample
+                outlet.push_sample([float(stamp), now])
         if now - looked > 0.5:
             looked = now
             with contextlib.suppress(BlockingIOError):
@@ -122,4 +124,4 @@ def echo(name: str) -> None:
 
 
 if __name__ == "__main__":
-    echo(sys.argv[1])
+    echo(sys.argv[1], int(sys.argv[2]))
