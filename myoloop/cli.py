@@ -46,7 +46,7 @@ def _overrides(
             raise MyoloopError(f"--set {assignment}: expected KEY=VALUE, e.g. --set participant.policy=baseline.")
         try:
             changes[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise MyoloopError(f"--set {assignment}: the value is not readable as YAML.") from error
     if duration is not None:
         changes["duration_s"] = duration

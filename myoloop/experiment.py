@@ -94,7 +94,7 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
     file = find_file(path, kind="experiment file")
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML: a date of month 99, brackets without end
         raise MyoloopError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         found = "nothing" if raw is None else type(raw).__name__

@@ -106,7 +106,8 @@ class Board:
 def read_status(run_dir: Path, name: str) -> dict[str, Any] | None:
     """The last status that a process wrote, or None if there is none yet."""
     try:
-        return json.loads((run_dir / f"{name}.status.json").read_text(encoding="utf-8"))
+        status = json.loads((run_dir / f"{name}.status.json").read_text(encoding="utf-8"))
+        return status if isinstance(status, dict) else None
     except (OSError, ValueError):
         return None
 
