@@ -1,7 +1,7 @@
 """Whatever comes from outside is taken or refused by a MyoloopError: experiment files, ONNX, logs of a run folder.
 
-UDP answers, commands of the emulated devices and XDF are fuzzed beside their other tests (test_devices_udp, test_devices_trigno,
-test_recording_files).
+UDP answers, commands of the emulated devices and XDF are fuzzed beside their other tests (test_devices_udp,
+test_devices_trigno, test_recording_files).
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ WHOLE = {
 """An experiment with something in every section."""
 
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=True, allow_infinity=True), st.text(max_size=12),
-    st.sampled_from(["baseline", "online", "lockstep", "file", "onnx", "/", "..", "semg_rd16", "als", "lost_contact:EMG1", "\x00"]),
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=True, allow_infinity=True),
+    st.text(max_size=12), st.sampled_from(["baseline", "online", "lockstep", "file", "onnx", "/", "..", "semg_rd16", "als"]),
+    st.sampled_from(["lost_contact:EMG1", "\x00"]),
 )  # fmt: skip
 anything = st.recursive(
     scalars,
@@ -87,7 +88,7 @@ def test_the_whole_experiment_is_a_good_one(tmp_path: Path) -> None:
     assert load_experiment(file).participant.person == 3
 
 
-@fuzz(150)
+@fuzz(100)
 @given(changes=st.lists(st.tuples(st.sampled_from(places(WHOLE)), anything), min_size=1, max_size=2))
 def test_an_experiment_with_any_value_anywhere_is_taken_or_refused(tmp_path: Path, changes: list[Any]) -> None:
     tree: Any = WHOLE
@@ -102,11 +103,11 @@ def test_an_experiment_with_any_value_anywhere_is_taken_or_refused(tmp_path: Pat
     taken_or_refused(file)
 
 
-@fuzz(80)
+@fuzz(60)
 @given(st.one_of(st.binary(max_size=80), st.text(max_size=80).map(lambda t: t.encode("utf-8", "replace"))))
 @example(b"&a [*a, *a]")
 @example(b"a: &a {<<: *a}")
-@example(b"participant: " + b"[" * 3000)
+@example(b"participant: " + b"[" * 1200)
 @example(b"duration_s: 1999-99-99")
 @example(b"? [a]\n: b\n")
 @example(b"1: 2\n")
@@ -116,11 +117,11 @@ def test_any_bytes_as_an_experiment_are_taken_or_refused(tmp_path: Path, raw: by
     taken_or_refused(file)
 
 
-@fuzz(60)
+@fuzz(30)
 @given(st.text(max_size=20), st.text(max_size=20))
 @example("participant.armband.preset", "[")
 @example("duration_s", "1999-99-99")
-@example("name", "[" * 3000)
+@example("name", "[" * 1200)
 def test_any_assignment_on_the_command_line_is_taken_or_refused(tmp_path: Path, key: str, value: str) -> None:
     file = tmp_path / "e.yaml"
     file.write_text(yaml.safe_dump(WHOLE))
@@ -129,7 +130,8 @@ def test_any_assignment_on_the_command_line_is_taken_or_refused(tmp_path: Path, 
 
 
 values = st.one_of(
-    st.text(max_size=20), st.floats(allow_nan=True).map(str), st.integers().map(str), st.lists(st.text(max_size=4), max_size=3).map(json.dumps),
+    st.text(max_size=20), st.floats(allow_nan=True).map(str), st.integers().map(str),
+    st.lists(st.text(max_size=4), max_size=3).map(json.dumps),
     st.sampled_from(["window", "streaming", "[" * 5000, "1e308", "1e-308", '["EMG1", "EMG2", "EMG3"]', "9" * 400]),
 )  # fmt: skip
 
@@ -158,7 +160,7 @@ def model() -> bytes:
     return with_metadata(counter_model()).SerializeToString()  # type: ignore[no-any-return]
 
 
-@fuzz(80)
+@fuzz(60)
 @given(data=st.data())
 def test_a_damaged_model_is_taken_or_refused(tmp_path: Path, model: bytes, data: st.DataObject) -> None:
     raw = bytearray(model)

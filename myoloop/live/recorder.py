@@ -25,6 +25,8 @@ CLOSE_S = 12.0
 """s that files may take to close: LabRecorder takes up to 7, and for ever if a stream vanished before it was open."""
 STILL_S = 5.0
 """s for which a file may stay as it is while the participant sends: LabRecorder writes twice a second, in blocks of 8 kB."""
+HELD_UP_S = 1.0
+"""s between two looks that say that this process was stopped or starved."""
 ROOM_BYTES = 1_000_000
 """A disk with less is full: LabRecorder writes in blocks."""
 BEFORE = ("ready", "waiting for a decoder")
@@ -63,7 +65,7 @@ class LiveRecorder(Threaded):
         self._streams: list[str] = []
         self._phase = "waiting for streams"
         self._began: float | None = None
-        self._size, self._grew, self._steps = -1, 0.0, 0
+        self._size, self._grew, self._looked, self._steps = -1, 0.0, 0.0, 0
         self._control_hz = experiment.participant.control_hz
         self._stuck = False
         super().__init__(recorder=self._run)
@@ -162,7 +164,8 @@ class LiveRecorder(Threaded):
         """
         now, status = time.monotonic(), read_status(self._run_dir, "participant") or {}
         steps = status.get("steps", 0)
-        if self._look_at_size() or status.get("phase") != "running":
+        held_up, self._looked = now - self._looked > HELD_UP_S, now  # this process itself: then LabRecorder was, too
+        if self._look_at_size() or held_up or status.get("phase") != "running":
             self._grew, self._steps = now, steps
         elif now - self._grew > STILL_S and not self._stuck:
             if not has_room(self._run_dir, self._size):
