@@ -84,7 +84,8 @@ class LiveUdpDecoder(Threaded):
     def close(self) -> None:
         self.stop()
         self._inbox.close()
-        linger_while_recorded(self._run_dir)
+        if self.error is None:  # else the session is to hear of it, and start another
+            linger_while_recorded(self._run_dir)
         self._outlet = None  # liblsl takes the stream off the network when its last handle goes
         self._board.close()
 
