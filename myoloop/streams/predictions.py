@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pylsl
@@ -59,9 +59,9 @@ def check_prediction(values: np.ndarray) -> Problem | None:
     return None
 
 
-def usable_stamp(stamp: float, now: float) -> float:
-    """The stamp if it is of the session's time, else the time of arrival; never in the future."""
-    return min(stamp, now) if abs(stamp - now) < NEAR_S else now
+def usable_stamp(stamp: Any, now: float) -> Any:
+    """The stamp, or stamps, if of the session's time, else the time of arrival; never in the future."""
+    return np.where(np.abs(np.asarray(stamp) - now) < NEAR_S, np.minimum(stamp, now), now)
 
 
 class PredictionInbox:
@@ -140,13 +140,12 @@ class PredictionInbox:
         now, here = self._now(), pylsl.local_clock()
         good = self._usable(block)
         stamps = np.asarray(block.stamps, float)[good]
-        near = np.abs(stamps - now) < NEAR_S
-        if foreign := int(np.count_nonzero(~near)):
+        if foreign := int(np.count_nonzero(~(np.abs(stamps - now) < NEAR_S))):
             self.restamped += foreign
             self._once(
                 "stamp", f"predictions from '{block.info.name()}' are not of the session's time: stamped on arrival"
             )
-        times = np.where(near, np.minimum(stamps, now), now).tolist()
+        times = usable_stamp(stamps, now).tolist()
         usable = np.clip(block.samples[good], 0, 1).astype(np.float32) if len(times) else ()
         for values, time in zip(usable, times, strict=True):
             self.accepted += 1
