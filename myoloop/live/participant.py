@@ -188,7 +188,7 @@ class LiveParticipant(Threaded):
 
     @property
     def settings_now(self) -> dict[str, float]:
-        """What may change during a run, as it is or was asked for, by dotted names: conditions, link, staleness, exploration."""
+        """What may change during a run, as it is or was asked for: conditions, link and so on, by dotted names."""
         asked = self._asked_exploration
         exploring = asked if asked is not None else self._people.exploration
         return {

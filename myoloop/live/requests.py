@@ -75,10 +75,6 @@ class Requests:
         self._target_until += seconds if self._target_until else 0.0
         self._push_until += seconds if self._push_until else 0.0
 
-    def later(self, do: Callable[[], None]) -> None:
-        """Has something done between two steps, in the loop's thread."""
-        self._commands.append(do)
-
     def reset(self, seed: int | None = None) -> None:
         """Body at rest, reference and EMG from their start; the session's clock and counts go on."""
         seed = self._seed if seed is None else int(seed)
