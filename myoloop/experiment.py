@@ -72,6 +72,12 @@ class Experiment(Settings):
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _topics_need_ros(self) -> Experiment:
+        if self.record.mcap and not self.ros:
+            raise ValueError("record.mcap records ROS topics, and ros is false: leave one out")
+        return self
+
+    @model_validator(mode="after")
     def _lockstep_needs_a_decoder(self) -> Experiment:
         if self.clock.kind == "lockstep" and self.decoder is None:
             raise ValueError("clock is 'lockstep', and there is no decoder to wait for: give one, or use clock 'free'")
