@@ -44,6 +44,7 @@ ROS = [
     "ros-diagnostic-msgs>=5.5,<5.6",
     "ros-geometry-msgs>=5.5,<5.6",
     "ros-lifecycle-msgs>=2.3,<2.4",
+    "ros-rosgraph-msgs>=2.3,<2.4",
     "ros-sensor-msgs>=5.5,<5.6",
     "ros-std-msgs>=5.5,<5.6",
     # what builds msgs/
@@ -62,7 +63,8 @@ ROS = [
 ]
 
 # LabRecorder, for session.xdf. It has wheels for Python 3.11 and 3.12 only; without it sessions run and are not recorded.
-RECORD = ["labrecorder>=1.0.0rc0,<2; python_version < '3.13'"]
+# mcap is for session.mcap; mcap-ros2-support reads it without ROS.
+RECORD = ["labrecorder>=1.0.0rc0,<2; python_version < '3.13'", "mcap>=1.6,<2", "mcap-ros2-support>=0.6,<0.7"]
 
 # The page in the browser, and films as MP4.
 VIEW = ["av>=14,<19", "mjviser>=0.0.14,<0.1", "viser>=1.1,<2"]

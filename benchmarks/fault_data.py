@@ -290,13 +290,12 @@ def _(folder: Path) -> Seen:
         }
 
 
-@case("corrupt checkpoint", learner="the habit cannot be read: `learner lost` with the file; the session goes on")
+@case("corrupt checkpoint", learner="the habit cannot be read: code 2 with the file, before the session begins")
 def _(folder: Path) -> Seen:
     cut = half_of(POLICY, folder / "cut.safetensors")
-    changes = {"participant.adapt": {"learner": "internal_model", "habit": str(cut)}}
-    with trial(folder, changes, 10) as t:
+    with trial(folder, {"participant.adapt": {"learner": "internal_model", "habit": str(cut)}}, 10) as t:
         t.end()
-        return {"learner": [*whole(t), t.says("learner lost", "cut.safetensors"), t.lost()]}
+        return {"learner": [t.code(2), t.says("cut.safetensors"), t.clean(), t.quiet()]}
 
 
 @case("corrupt ONNX", decoder="said with the file, not started again; the session goes on, open loop")

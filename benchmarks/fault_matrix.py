@@ -2,12 +2,11 @@
 
     python benchmarks/fault_matrix.py --out docs/results/fault_matrix.json --page docs/reliability.md
 
-Each cell is a session of its own (`myoloop run`, plain processes, recorded), with LSL to itself; what is expected is written in
-fault_cells.py and fault_data.py, before it is run. `--only kill SIGSTOP` or `--part learner` runs some of them and keeps what
-the file says of the others. Clean ends (SIGINT, SIGTERM, kill of any process, in any state) are cells, too: see fault_ends.py.
-Disk full needs the right to mount a tmpfs, a wall clock that jumps a C compiler. Run it on a quiet machine: overruns are
-judged.
-The last line of the output is one JSON object.
+Each cell is a session of its own (`myoloop run`, plain processes, recorded), with LSL to itself; what is expected is
+written in fault_cells.py and fault_data.py, before it is run. `--only kill SIGSTOP` or `--part learner` runs some of
+them and keeps what the file says of the others. Clean ends (SIGINT, SIGTERM, kill of any process, in any state) are
+cells, too: see fault_ends.py. Disk full needs the right to mount a tmpfs, a wall clock that jumps a C compiler. Run
+it on a quiet machine: overruns are judged. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations

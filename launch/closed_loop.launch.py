@@ -3,11 +3,16 @@
 Reads the same file as `myoloop run`. The nodes are configured and activated in the participant's namespace; the launch
 ends when the participant has ended. What is no node - emulated amplifiers, the adapter for answers by UDP, somebody's own
 decoder software - runs beside them and is started again if it ends. With run_dir, one more process watches the streams and
-writes the report there.
+writes the report there; with record.mcap in the file, a node records the topics there.
+
+`participants:=3`, or `participants:=anna,ben,carla`, starts several from the one file: each with a namespace, LSL streams, a
+decoder and, with run_dir, a folder of its own; the first is the file's person with the file's seed, the next ones are the next.
+The launch ends when all have ended.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import tempfile
@@ -51,8 +56,12 @@ ARGUMENTS = {
     "seed": ("", "seed of everything random; empty: the experiment's"),
     "decoder": ("true", "start the experiment's decoder; false: bring your own"),
     "participant": ("", "id of the participant, prefix of its LSL streams; empty: the experiment's"),
-    "namespace": ("", "ROS namespace of the nodes; empty: the participant's id"),
-    "run_dir": ("", "folder for logs and report; empty: none are written"),
+    "participants": ("1", "how many: a number, then a number is put behind the id; or ids separated by commas"),
+    "namespace": (
+        "",
+        "ROS namespace of the nodes; empty: the participant's id; of several: what stands before their ids",
+    ),
+    "run_dir": ("", "folder for logs and report, of several: for a folder each; empty: none are written"),
 }
 
 
@@ -69,21 +78,87 @@ def generate_launch_description() -> LaunchDescription:
 def start(context: LaunchContext) -> list[Any]:
     """The processes of the experiment and what brings them up."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    experiment = load_experiment(given["experiment"], overrides(given))
+    people = persons(load_experiment(given["experiment"], overrides(given)), given["participants"])
     run_dir = Path(given["run_dir"]).absolute() if given["run_dir"] else None
+    ending = Ending(len(people))
+    actions = []
+    for experiment in people:
+        me, alone = experiment.participant.id, len(people) == 1
+        if alone:
+            namespace = given["namespace"] or me
+        else:
+            namespace = f"{given['namespace'].rstrip('/')}/{me}" if given["namespace"] else me
+        actions += loop(experiment, namespace, run_dir if alone or run_dir is None else run_dir / me, ending, alone)
+    return actions
+
+
+def persons(experiment: Experiment, participants: str) -> list[Experiment]:
+    """An experiment for each participant: the first as the file has it, the next with the next person and seed.
+
+    Raises:
+      MyoloopError: this is neither a number nor a list of ids, or the experiment holds what only one can have.
+    """
+    me = experiment.participant
+    names = [name.strip() for name in participants.split(",")]
+    if names[0].isdigit() and len(names) == 1:
+        count = int(names[0])
+        names = [me.id] if count == 1 else [f"{me.id}{k + 1}" for k in range(count)]
+    if not names or len(set(names)) < len(names) or not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", n) for n in names):
+        raise MyoloopError(
+            f"participants is '{participants}': expected a number from 1, or different ids such as anna,ben."
+        )
+    decoder = experiment.decoder
+    if len(names) > 1 and (
+        experiment.devices.any or (decoder is not None and (decoder.kind == "udp" or decoder.command))
+    ):
+        raise MyoloopError(
+            f"participants is '{participants}': emulated amplifiers, answers by UDP and a decoder's own command exist once, by "
+            "their ports: launch participants with these one by one, each from a file of its own."
+        )
+    return [
+        experiment.model_copy(
+            update={
+                "seed": experiment.seed + k,
+                "participant": me.model_copy(update={"id": name, "person": me.person + k}),
+            }
+        )
+        for k, name in enumerate(names)
+    ]
+
+
+class Ending:
+    """Shuts the launch down when the last participant is done with."""
+
+    def __init__(self, count: int):
+        self._left = count
+
+    def one(self, reason: str) -> list[Any]:
+        """One participant, with its report, is done."""
+        self._left -= 1
+        return [Shutdown(reason=reason)] if self._left == 0 else [LogInfo(msg=reason)]
+
+
+def loop(experiment: Experiment, namespace: str, run_dir: Path | None, ending: Ending, alone: bool) -> list[Any]:
+    """One participant's processes and what brings them up."""
     if run_dir and (run_dir / "participant.status.json").exists():
         raise MyoloopError(f"run_dir {run_dir} already holds a session: give every run a folder of its own.")
+    if experiment.record.mcap and not run_dir:
+        raise MyoloopError("record.mcap: there is no folder for session.mcap: add run_dir:=FOLDER.")
     config = (make_run_dir(run_dir) if run_dir else Path(tempfile.mkdtemp(prefix="myoloop-"))) / "experiment.yaml"
     save_experiment(experiment, config)  # with the overrides: one file for everybody
     common: dict[str, Any] = {"experiment": str(config), "participant": experiment.participant.id}
     if run_dir:
         common["run_dir"] = str(run_dir)
-    namespace = given["namespace"] or experiment.participant.id
+    simulated = experiment.clock.kind != "realtime"
+    options: dict[str, Any] = {}
+    if simulated and not alone:  # everybody has a time of their own
+        options["remappings"] = [("/clock", f"/{namespace.strip('/')}/clock")]
     participant = managed_node(
         "virtual_participant",
         namespace,
         {**common, "duration": experiment.duration_s, "seed": experiment.seed},
-        on_exit=lambda event, context: after_participant(event, context, report=run_dir is not None),
+        on_exit=lambda event, context: after_participant(event, context, ending, run_dir is not None, alone),
+        **options,
     )
     actions = [participant, *bring_up(participant)]
     if experiment.decoder is not None and experiment.decoder.kind == "onnx":
@@ -93,13 +168,17 @@ def start(context: LaunchContext) -> list[Any]:
             {**common, "decoder": experiment.decoder.name},
             respawn=True,
             respawn_delay=RESPAWN_S,
+            **options,
         )
         actions += [decoder, *bring_up(decoder)]
+    if experiment.record.mcap:
+        bag = managed_node("bag_recorder", namespace, {**common, "use_sim_time": simulated}, **options)
+        actions += [bag, *bring_up(bag)]
     for part in parts_of(experiment):
         if part in ("device", "software") or is_udp(part, experiment):
             actions.append(beside(part, experiment, config, run_dir))
     if run_dir:
-        actions.append(report_writer(config, run_dir))
+        actions.append(report_writer(config, run_dir, ending))
     return actions
 
 
@@ -169,25 +248,27 @@ def bring_up(node: LifecycleNode) -> list[RegisterEventHandler]:
     ]
 
 
-def after_participant(event: ProcessExited, context: LaunchContext, report: bool) -> list[Any]:
+def after_participant(
+    event: ProcessExited, context: LaunchContext, ending: Ending, report: bool, alone: bool
+) -> list[Any]:
     """The participant is the session: without it there is nothing to do but to finish the report."""
     if context.is_shutdown:
         return []
-    if event.returncode != 0:
+    if event.returncode != 0 and alone:
         return [Shutdown(reason=f"the participant ended with code {event.returncode}")]
     if report:
         return [
             LogInfo(msg="the participant has ended: writing the report"),
             TimerAction(period=REPORT_S, actions=[Shutdown(reason="the report is not ready in time")]),
         ]
-    return [Shutdown(reason="the participant has ended")]
+    return ending.one(f"the participant has ended with code {event.returncode}")
 
 
-def report_writer(config: Path, run_dir: Path) -> ExecuteProcess:
+def report_writer(config: Path, run_dir: Path, ending: Ending) -> ExecuteProcess:
     return ExecuteProcess(
         cmd=[sys.executable, "-m", "myoloop", "attend", str(config), "--run-dir", str(run_dir)],
         name="report",
         output="both",
         sigterm_timeout=str(REPORT_S),
-        on_exit=lambda _, context: [] if context.is_shutdown else [Shutdown(reason="the report is written")],
+        on_exit=lambda _, context: [] if context.is_shutdown else ending.one("the report is written"),
     )

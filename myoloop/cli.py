@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,7 +46,7 @@ def _overrides(
             raise MyoloopError(f"--set {assignment}: expected KEY=VALUE, e.g. --set participant.policy=baseline.")
         try:
             changes[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise MyoloopError(f"--set {assignment}: the value is not readable as YAML.") from error
     if duration is not None:
         changes["duration_s"] = duration
@@ -332,6 +333,23 @@ def libemg(
 
     count = write_libemg_folder(read_xdf(recording), out, gestures or None, CutRules(skip, cut), unit)
     print(f"{out}: {count} repetitions of each gesture, in {unit}; classes.json names the classes")
+
+
+@app.command
+def certify(out: Path | None = None, quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False) -> None:
+    """Measure this machine's timing - clock, LSL, ROS 2, decoder, whole sessions - and say what it can carry.
+
+    Example: myoloop certify --quick. Ten minutes without --quick; end other programs before.
+
+    Args:
+      out: folder for certify.json and certify.html; default: runs/certify-<time>.
+      quick: a minute: a few seconds a link, one session.
+    """
+    from myoloop.certify.procedure import certify as measured
+
+    result = measured(out or Path("runs") / f"certify-{time.strftime('%Y%m%d-%H%M%S')}", quick)
+    if not any(cell["carried"] for cell in result["grid"]):
+        sys.exit(1)
 
 
 app.command(datasets, name="dataset", help="Look into a recorded dataset: `myoloop dataset info`.")

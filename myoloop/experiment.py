@@ -76,6 +76,12 @@ class Experiment(Settings):
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _topics_need_ros(self) -> Experiment:
+        if self.record.mcap and not self.ros:
+            raise ValueError("record.mcap records ROS topics, and ros is false: leave one out")
+        return self
+
+    @model_validator(mode="after")
     def _lockstep_needs_a_decoder(self) -> Experiment:
         if self.clock.kind == "lockstep" and self.decoder is None:
             raise ValueError("clock is 'lockstep', and there is no decoder to wait for: give one, or use clock 'free'")
@@ -98,7 +104,7 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
     file = find_file(path, kind="experiment file")
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML: a date of month 99, brackets without end
         raise MyoloopError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         found = "nothing" if raw is None else type(raw).__name__

@@ -249,6 +249,11 @@ class Participants:
         self._fixed = self._fixed._replace(exploration=sizes)
 
     @property
+    def exploration(self) -> float | None:
+        """With which standard deviation of the actions it explores; None: it was built without."""
+        return float(self._fixed.exploration[0]) if self._fixed.exploration is not None else None
+
+    @property
     def emg_state(self) -> EmgState:
         """Clocks of the units, and what is still to come of past discharges."""
         return self._state.emg

@@ -29,7 +29,7 @@ LONG_LIFE_S = 60.0
 BAD_INPUT = 2
 """Exit code of a process that cannot run with what it was given; starting it again would change nothing."""
 
-NODES = {"participant": "virtual_participant", "decoder": "onnx_decoder"}
+NODES = {"participant": "virtual_participant", "decoder": "onnx_decoder", "bag": "bag_recorder"}
 
 
 class Child:
@@ -147,6 +147,10 @@ def command_for(part: str, experiment: Experiment, config: Path, run_dir: Path |
     parameters: dict[str, Any] = {"experiment": str(config), "autostart": "true"}
     if run_dir is not None:
         parameters["run_dir"] = str(run_dir)
+    if part == "bag" and experiment.clock.kind != "realtime":
+        parameters["use_sim_time"] = (
+            "true"  # what it writes is stamped with /clock, as by `ros2 bag record --use-sim-time`
+        )
     arguments = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
     namespace = ["-r", f"__ns:=/{experiment.participant.id}"]
     return [sys.executable, str(find_node(NODES[part])), "--ros-args", *namespace, *arguments]

@@ -424,6 +424,8 @@ def _write(path: Path, text: str, report: dict[str, Any]) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         accuracy = (
             (report["population"]["accuracy"] or {}).get("median")
             if "population" in report

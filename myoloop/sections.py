@@ -207,6 +207,9 @@ class RecordSettings(Settings):
     xdf: bool = Field(
         True, description="every LSL stream of the session into session.xdf, where labrecorder is installed"
     )
+    mcap: bool = Field(
+        False, description="the nodes' ROS topics into session.mcap, by a recorder that is a node itself"
+    )
 
 
 class LinkSettings(Settings):

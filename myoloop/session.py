@@ -22,6 +22,7 @@ from myoloop.experiment import Experiment, save_experiment
 from myoloop.live.board import RECORDING, WITNESS_READY, make_run_dir, read_status
 from myoloop.liveline import LiveLine
 from myoloop.processes import BAD_INPUT, CLOSING_S, Backoff, Child, command_for, environment_for, listed, parts_of
+from myoloop.streams.bag import refuse_without_mcap
 from myoloop.streams.network import use_loopback
 from myoloop.streams.witness import EmgWitness
 from myoloop.streams.xdf_writer import why_not
@@ -31,6 +32,9 @@ VIEWER_S = (2.0, 1.0)
 
 STEPPING_S = 6.0
 """How long the participant may take to make its last step."""
+
+FULL_BYTES = 200_000
+"""A disk with less is full: about a second of a session."""
 
 ANSWERING_S = 0.3
 """How long the decoder may answer the last chunks; one that is slower has not answered them in time anyway."""
@@ -90,6 +94,13 @@ class Session:
             command = command_for("recorder", experiment, self._config, self.run_dir)
             self._parts["recorder"] = Child("recorder", command, logs / "recorder.log", env, CLOSING_S)
             (self.run_dir / RECORDING).touch()
+        if experiment.record.mcap:
+            refuse_without_mcap()
+            (self.run_dir / RECORDING).touch()
+            if spawn:
+                command = command_for("bag", experiment, self._config, self.run_dir)
+                env = environment_for(experiment)
+                self._parts["bag"] = Child("bag", command, logs / "bag.log", env, CLOSING_S)
         if experiment.view.on and spawn:
             env = environment_for(experiment.model_copy(update={"ros": False}))
             command = command_for("viewer", experiment, self._config, self.run_dir)
@@ -101,6 +112,7 @@ class Session:
         self._backoff = {name: Backoff() for name in self._parts}
         self._given_up: set[str] = set()
         self._told: Counter[str] = Counter()
+        self._disk_full = False
         self.failure: str | None = None
         """why the session ended early, if it did"""
 
@@ -142,11 +154,12 @@ class Session:
             while not self._stop.wait(0.2):
                 status = read_status(self.run_dir, "participant")
                 decoder = read_status(self.run_dir, "decoder") or {}
-                recorder = read_status(self.run_dir, "recorder")
-                if witness.connected.is_set() and not ready.exists() and self._records(recorder):
+                recorders = {name: read_status(self.run_dir, name) for name in ("recorder", "bag")}
+                if witness.connected.is_set() and not ready.exists() and self._records(recorders):
                     ready.touch()
                 self._relay("participant", status, line)
-                self._relay("recorder", recorder, line)
+                for name, recorder in recorders.items():
+                    self._relay(name, recorder, line)
                 self._relay("viewer", read_status(self.run_dir, "viewer"), line)
                 if self._switch.follow(status, line.say):
                     self._given_up.discard("decoder")
@@ -171,6 +184,7 @@ class Session:
                 for name in list(self._parts):
                     if name != "participant":
                         self._keep(name, line)
+                self._look_at_disk(line)
 
     def _keep(self, name: str, line: LiveLine) -> None:
         """Starts a process again if it ended: at once the first time, then with growing pauses."""
@@ -191,10 +205,23 @@ class Session:
         keep_status(self.run_dir, name)
         child.start()
 
-    def _records(self, status: dict[str, Any] | None) -> bool:
-        """Whether the recorder listens, or there is none, or it is not to be waited for."""
-        recorder = self._parts.get("recorder")
-        return recorder is None or not recorder.running or bool(status and status["phase"] == "recording")
+    def _look_at_disk(self, line: LiveLine) -> None:
+        """Says once that the disk is full: the processes can no longer write it down."""
+        if self._disk_full:
+            return
+        with contextlib.suppress(OSError):
+            self._disk_full = shutil.disk_usage(self.run_dir).free < FULL_BYTES
+        if self._disk_full:
+            line.say(f"the disk with {self.run_dir} is full: log, status and recording stop; the session goes on")
+
+    def _records(self, statuses: dict[str, dict[str, Any] | None]) -> bool:
+        """Whether the recorders listen, or there are none, or they are not to be waited for."""
+        for name, status in statuses.items():
+            recorder = self._parts.get(name)
+            awaited = recorder.running if recorder is not None else name == "bag" and self.experiment.record.mcap
+            if awaited and not (status and status["phase"] == "recording"):
+                return False
+        return True
 
     def _relay(self, name: str, status: dict[str, Any] | None, line: LiveLine) -> None:
         for message in (status or {}).get("messages", [])[self._told[name] :]:
@@ -238,8 +265,9 @@ class Session:
 
     def _end_recording(self) -> None:
         """Ends the participant's steps, the decoder's answers, then the recording, while all streams are open; lets them go."""
-        participant, recorder, decoder = (self._parts.get(name) for name in ("participant", "recorder", "decoder"))
-        if recorder is not None and recorder.running:
+        participant, decoder = self._parts.get("participant"), self._parts.get("decoder")
+        recorders = [child for name, child in self._parts.items() if name in ("recorder", "bag") and child.running]
+        if recorders:
             if participant is not None:
                 participant.interrupt()
             until = time.monotonic() + STEPPING_S
@@ -250,10 +278,12 @@ class Session:
             if decoder is not None:
                 time.sleep(ANSWERING_S)
                 decoder.interrupt()  # it answers no more, and keeps its stream open
-            recorder.interrupt()
+            for recorder in recorders:
+                recorder.interrupt()
             import myoloop.report  # noqa: F401  takes seconds, and so does the recorder
 
-            recorder.end()
+            for recorder in recorders:
+                recorder.end()
         (self.run_dir / RECORDING).unlink(missing_ok=True)
 
 

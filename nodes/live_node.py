@@ -6,66 +6,34 @@ which publishes them. The main thread answers services, walks the lifecycle and 
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
-import signal
-import sys
 import threading
 import traceback
 from abc import abstractmethod
-from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pylsl
-import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from node_settings import AT_ANY_TIME, AT_START, Setting
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState, Publisher, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 from std_msgs.msg import Header
 
 from myoloop.errors import MyoloopError
-from myoloop.machine import keep_compiled
 
 QUEUE_LIMIT = 250
 """Records that may wait for the publisher thread (5 s of control steps); more are dropped and counted."""
 
+DELIVERY_S = 1.0
+"""How long a publisher that ends waits for its last messages to arrive."""
+
 LEVELS = {"ok": DiagnosticStatus.OK, "warn": DiagnosticStatus.WARN, "error": DiagnosticStatus.ERROR}
-
-
-class Setting(NamedTuple):
-    """A parameter: read when the node is configured."""
-
-    name: str
-    default: str | float | int | bool
-    description: str
-    low: float | None = None
-    high: float | None = None
-
-    def descriptor(self) -> ParameterDescriptor:
-        about = ParameterDescriptor(description=self.description)
-        if self.low is None or self.high is None:
-            return about
-        if isinstance(self.default, float):
-            about.floating_point_range = [FloatingPointRange(from_value=self.low, to_value=self.high, step=0.0)]
-        else:
-            about.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)]
-        return about
-
-
-COMMON = (
-    Setting("experiment", "experiments/closed_loop.yaml", "experiment file; also looked for among the shipped ones"),
-    Setting("participant", "", "id of the participant; empty: the experiment's"),
-    Setting("run_dir", "", "folder for status and logs of the run; empty: none"),
-    Setting("autostart", False, "configure and activate without being asked; end if that fails"),
-)
 
 
 class LiveNode(LifecycleNode):
@@ -78,17 +46,26 @@ class LiveNode(LifecycleNode):
         """why the last transition or the loop failed"""
         self.ended = threading.Event()
         """set when the loop has ended by itself"""
-        self._settings = settings
+        self._advertised = False
+        self.simulated = False
+        """whether the session's time is simulated: then ROS time is the time of its streams"""
+        self._fixed = {setting.name: setting for setting in settings}
+        self._live_settings: dict[str, Setting] = {}
+        self._following = False  # parameters are being brought to what the live object says
         for setting in settings:
             self.declare_parameter(setting.name, setting.default, setting.descriptor())
         self.add_on_set_parameters_callback(self._on_set)
+        self.add_post_set_parameters_callback(self._after_set)
         self._records: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._dropped = 0
         self._thread: threading.Thread | None = None
         self._offset_s = 0.0
+        self._newest: Time | None = None
+        self._told_dropped = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(1.0, self._each_second)
-        self.create_timer(0.1, self._look_after)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # also while a simulated time stands still
+        self.create_timer(1.0, self._each_second, clock=steady)
+        self.create_timer(0.1, self._look_after, clock=steady)
 
     # --- to be filled in -------------------------------------------------------------------------------------------
 
@@ -108,15 +85,36 @@ class LiveNode(LifecycleNode):
     def publish(self, record: Any) -> None:
         """Sends one record of the live object; called from the publisher thread."""
 
+    def live_settings(self) -> tuple[Setting, ...]:
+        """What of the configured live object is a parameter, with its values now."""
+        return ()
+
+    def apply(self, changed: dict[str, Any]) -> None:
+        """Passes on live settings that were changed, name -> value; they are within their ranges."""
+
+    def parts(self, status: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The live object's status as entries of /diagnostics, by the last part of their names; each with level and message."""
+        return {"live": status}
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is to be waited for before the node ends."""
+        return True
+
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self.live = self.build()
+            self.simulated = self.live.experiment.clock.kind != "realtime"
             self.live.subscribe(self._take)
             self.advertise()
+            self._advertised = True
+            self._declare_live()
         except MyoloopError as error:
             return self._refuse(error)
+        except (InvalidParameterValueException, InvalidParameterTypeException) as error:
+            return self._refuse(MyoloopError(explained(error)))
         except Exception as error:
             traceback.print_exc()
             return self._refuse(error)
@@ -156,6 +154,11 @@ class LiveNode(LifecycleNode):
         """unconfigured, inactive, active or finalized."""
         return str(self._state_machine.current_state[1])
 
+    def destroy_delivered(self, publisher: Publisher) -> None:
+        """Destroys a publisher when what it sent has arrived, or cannot be waited for any longer."""
+        publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))
+        self.destroy_lifecycle_publisher(publisher)
+
     def _refuse(self, error: Exception) -> TransitionCallbackReturn:
         self.failure = error
         self._free()
@@ -172,10 +175,17 @@ class LiveNode(LifecycleNode):
             self._thread = None
 
     def _free(self) -> None:
+        if self._advertised:
+            self._advertised = False
+            self.withdraw()  # before the streams: the recorder of topics sees that nothing more will come
         if self.live is not None:
             self.live.close()
-            self.withdraw()
             self.live = None
+        for name in self._live_settings:
+            if self.has_parameter(name):
+                self.undeclare_parameter(name)
+        self._live_settings = {}
+        self._newest = None
 
     # --- parameters ------------------------------------------------------------------------------------------------
 
@@ -183,11 +193,48 @@ class LiveNode(LifecycleNode):
         return self.get_parameter(name).value
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
-        ours = [p.name for p in parameters if p.name in {s.name for s in self._settings}]
-        if ours and self.state != "unconfigured":
-            reason = f"'{ours[0]}' is read when the node is configured: clean up first (state now: {self.state})."
-            return SetParametersResult(successful=False, reason=reason)
+        """Whether these may be set; nothing is changed yet."""
+        for parameter in parameters:
+            fixed, live = self._fixed.get(parameter.name), self._live_settings.get(parameter.name)
+            reason = ""
+            if fixed and (self.state != "unconfigured" or fixed.when == AT_START):
+                reason = fixed.when
+            elif live and not self._following and live.when != AT_ANY_TIME:
+                reason = live.when
+            if reason:
+                return SetParametersResult(
+                    successful=False, reason=f"'{parameter.name}': {reason} (state: {self.state})."
+                )
         return SetParametersResult(successful=True)
+
+    def _after_set(self, parameters: list[Parameter]) -> None:
+        changed = {p.name: p.value for p in parameters if p.name in self._live_settings}
+        if changed and not self._following:
+            self.apply(changed)
+
+    def _declare_live(self) -> None:
+        """Makes parameters of what the live object lets be changed; what was given from outside replaces its values."""
+        changed = {}
+        for setting in self.live_settings():
+            given = self.declare_parameter(setting.name, setting.default, setting.descriptor()).value
+            self._live_settings[setting.name] = setting
+            if given != setting.default:
+                if setting.when != AT_ANY_TIME:
+                    raise MyoloopError(f"parameter '{setting.name}': {setting.when}.")
+                changed[setting.name] = given
+        if changed:
+            self.apply(changed)
+
+    def follow(self) -> None:
+        """Brings the parameters to what the live object says: services and the experiment's changes set the same things."""
+        now = {s.name: s.default for s in self.live_settings() if s.name in self._live_settings}
+        moved = [Parameter(name, value=value) for name, value in now.items() if self.value(name) != value]
+        if moved:
+            self._following = True
+            try:
+                self.set_parameters(moved)
+            finally:
+                self._following = False
 
     # --- from the loop to the topics -------------------------------------------------------------------------------
 
@@ -207,9 +254,10 @@ class LiveNode(LifecycleNode):
             self.failure = error
 
     def stamp(self, lsl_time: float) -> Time:
-        """ROS time of an LSL time."""
-        seconds, fraction = divmod(lsl_time + self._offset_s, 1.0)
-        return Time(sec=int(seconds), nanosec=int(fraction * 1e9))
+        """ROS time of an LSL time: with the offset between the clocks, or, of simulated time, as it is."""
+        seconds, fraction = divmod(lsl_time + (0.0 if self.simulated else self._offset_s), 1.0)
+        self._newest = Time(sec=int(seconds), nanosec=int(fraction * 1e9))
+        return self._newest
 
     def _measure_offset(self) -> None:
         """ROS time minus LSL time, s: of five pairs of readings the one that lay closest together."""
@@ -231,20 +279,31 @@ class LiveNode(LifecycleNode):
 
     def _each_second(self) -> None:
         self._measure_offset()
-        status = {"level": "ok", "message": self.state}
+        dropped, self._told_dropped = self._dropped - self._told_dropped, self._dropped
+        node: dict[str, Any] = {"level": "ok", "message": self.state, "state": self.state}
         if self.failure is not None:
-            status = {"level": "error", "message": str(self.failure)}
-        elif self.live is not None:
-            status = {**self.live.status(), "state": self.state, "ros_messages_dropped": self._dropped}
-            status["ros_minus_lsl_time_s"] = round(self._offset_s, 6)
-        about = DiagnosticStatus(
-            level=LEVELS[status.pop("level")],
-            name=self.get_fully_qualified_name(),
-            message=str(status.pop("message")),
+            node |= {"level": "error", "message": str(self.failure)}
+        elif dropped:
+            node |= {"level": "warn", "message": f"{dropped} messages could not be published in time"}
+        node |= {"ros_messages_dropped": self._dropped, "ros_minus_lsl_time_s": round(self._offset_s, 6)}
+        entries = {"managed node": node}
+        if self.live is not None:
+            self.follow()
+            entries |= self.parts(self.live.status())
+        stamp = self._newest if self.simulated and self._newest else self.get_clock().now().to_msg()
+        statuses = [self._diagnosis(part, about) for part, about in entries.items()]
+        self._diagnostics.publish(DiagnosticArray(header=Header(stamp=stamp), status=statuses))
+
+    def _diagnosis(self, part: str, about: dict[str, Any]) -> DiagnosticStatus:
+        """One entry of /diagnostics; `level` and `message` are taken out of `about`, the rest are its values."""
+        values = [KeyValue(key=key, value=_shown(v)) for key, v in about.items() if key not in ("level", "message")]
+        return DiagnosticStatus(
+            level=LEVELS[about["level"]],
+            name=f"{self.get_fully_qualified_name()}: {part}",
+            message=str(about["message"]),
             hardware_id=str(self.value("participant") or self.get_namespace().strip("/")),
-            values=[KeyValue(key=key, value=_shown(value)) for key, value in status.items()],
+            values=values,
         )
-        self._diagnostics.publish(DiagnosticArray(header=Header(stamp=self.get_clock().now().to_msg()), status=[about]))
 
 
 def _shown(value: Any) -> str:
@@ -252,88 +311,13 @@ def _shown(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, list):
         return " ".join(_shown(v) for v in value)
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_shown(v)}" for key, v in value.items())
     return "" if value is None else str(value)
 
 
-class Stop:
-    """SIGINT and SIGTERM, however often they come: a flag, and an end to a long configure."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.interruptible = False
-        """while this is true the first signal raises KeyboardInterrupt in the main thread"""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        again = self.asked.is_set()
-        self.asked.set()
-        if self.interruptible and not again:
-            raise KeyboardInterrupt
-
-
-class ToRos(logging.Handler):
-    """Passes the library's messages on to ROS."""
-
-    def __init__(self, node: LifecycleNode):
-        super().__init__()
-        self._logger = node.get_logger()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        say = self._logger.warning if record.levelno >= logging.WARNING else self._logger.info
-        say(record.getMessage())
-
-
-def main(make: type[LiveNode]) -> int:
-    """Runs a node until it is told to stop or its loop ends.
-
-    Returns:
-      Exit status: 0 stopped or finished; 2 bad parameters, experiment or model (one line on stderr); 1 anything else.
-    """
-    stop = Stop()
-    unknown = remove_ros_args(sys.argv)[1:]
-    if unknown:
-        print(f"unexpected argument '{unknown[0]}': parameters go as --ros-args -p NAME:=VALUE", file=sys.stderr)
-        return 2
-    if (Path(sys.prefix) / "share" / "ament_index").is_dir():  # ROS 2 from wheels: nobody sources a setup file
-        os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    keep_compiled()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    executor = SingleThreadedExecutor()
-    node = None
-    failure: BaseException | None = None
-    try:
-        node = make()
-        executor.add_node(node)
-        logging.getLogger("myoloop").addHandler(ToRos(node))
-        logging.getLogger("myoloop").propagate = False
-        stop.interruptible = True
-        if node.value("autostart"):
-            if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-                node.trigger_activate()
-            failure = node.failure
-        while failure is None and not stop.asked.is_set() and not node.ended.is_set() and node.state != "finalized":
-            executor.spin_once(timeout_sec=0.2)
-        if node.ended.is_set():
-            failure = node.failure
-        if node.state == "finalized":  # let the answer to whoever asked for it get out
-            executor.spin_once(timeout_sec=0.5)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except InvalidParameterValueException as error:
-        failure = MyoloopError(str(error))
-    except InvalidParameterTypeException as error:
-        failure = MyoloopError(f"{error}. Numbers: a DOUBLE is written with a point (20.0), an INTEGER without.")
-    finally:
-        stop.interruptible = False
-        if node is not None:
-            if node.state in ("unconfigured", "inactive", "active"):
-                node.trigger_shutdown()
-            node.destroy_node()
-        executor.shutdown()
-        rclpy.try_shutdown()
-    if failure is None:
-        return 0
-    print(f"{Path(sys.argv[0]).name}: {failure}", file=sys.stderr)
-    return 2 if isinstance(failure, MyoloopError) else 1
+def explained(error: Exception) -> str:
+    """What ROS says of a parameter that was given a wrong value or type, and what to do."""
+    if isinstance(error, InvalidParameterTypeException):
+        return f"{error}. Numbers: a DOUBLE is written with a point (20.0), an INTEGER without."
+    return str(error)

@@ -4,6 +4,7 @@ Reads one JSON request a line, answers with one JSON object a line:
   {"do": "call", "service": "/x/reset", "type": "myoloop_msgs/srv/Reset", "fields": {...}}
   {"do": "listen", "topic": "/x/state", "type": "myoloop_msgs/msg/ParticipantState", "seconds": 2.0, "sensor": false}
   {"do": "nodes"}
+  {"do": "endpoints", "node": "virtual_participant", "namespace": "/x"}
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def call(node: Node, request: dict[str, Any]) -> Any:
         for parameter in request.get("parameters", []):  # the one request with a list of messages
             message.parameters.append(fill(Parameter(), parameter))
         future = client.call_async(message)
-        rclpy.spin_until_future_complete(node, future, timeout_sec=request.get("patience", 90.0))
+        rclpy.spin_until_future_complete(node, future, timeout_sec=request.get("patience", 240.0))
         return plain(future.result()) if future.done() else {"error": "no answer"}
     finally:
         node.destroy_client(client)
@@ -74,6 +75,16 @@ def listen(node: Node, request: dict[str, Any]) -> Any:
     return {"heard": heard}
 
 
+def endpoints(node: Node, request: dict[str, Any]) -> Any:
+    me = request["node"], request["namespace"]
+    return {
+        "publishers": dict(node.get_publisher_names_and_types_by_node(*me)),
+        "subscribers": dict(node.get_subscriber_names_and_types_by_node(*me)),
+        "services": dict(node.get_service_names_and_types_by_node(*me)),
+        "clients": dict(node.get_client_names_and_types_by_node(*me)),
+    }
+
+
 def main() -> None:
     rclpy.init()
     node = Node("client")
@@ -83,6 +94,8 @@ def main() -> None:
             answer = call(node, request)
         elif request["do"] == "listen":
             answer = listen(node, request)
+        elif request["do"] == "endpoints":
+            answer = endpoints(node, request)
         else:
             answer = {"nodes": [f"{where.rstrip('/')}/{name}" for name, where in node.get_node_names_and_namespaces()]}
         print(json.dumps(answer), flush=True)

@@ -13,7 +13,7 @@ REPO = Path(__file__).parent.parent
 LIBRARY = REPO / "myoloop"
 
 FLOORS = [
-    {"errors", "assets", "checkpoint", "machine", "settings", "__init__"},
+    {"errors", "assets", "checkpoint", "machine", "settings", "vitals", "__init__"},
     {"body"},
     {"emg", "decoder", "policy", "task"},
     {"participant", "participant_config"},
@@ -26,7 +26,7 @@ FLOORS = [
     {"decoder_switch", "report_population_page", "report_turns"},
     {"report"},
     {"session", "capacity"},
-    {"turns"},
+    {"turns", "certify"},
     {"cli"},
     {"__main__"},
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -269,3 +270,17 @@ def test_without_labrecorder_a_session_runs_and_is_not_recorded(
 def test_record_has_a_short_form_and_is_on_by_default(tmp_path: Path, given: str | None, kept: bool) -> None:
     (tmp_path / "e.yaml").write_text("name: e\n" + (f"record: {given}\n" if given else ""))
     assert load_experiment(tmp_path / "e.yaml").record.xdf is kept
+
+
+@needs_labrecorder
+def test_the_example_analysis_agrees_with_the_live_report(recorded: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "session.png"
+    script = [sys.executable, str(REPO / "examples" / "analyse_xdf.py"), str(recorded / "session.xdf")]
+    done = subprocess.run([*script, "--out", str(picture)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert picture.stat().st_size > 20_000
+    report = json.loads((recorded / "report.json").read_text())
+    mean = re.search(r"^mean ([\d.]+) %; latency ([\d.]+) ms", done.stdout, re.M)
+    assert mean is not None
+    assert float(mean[1]) == pytest.approx(100 * report["task"]["accuracy"], abs=0.02)
+    assert float(mean[2]) == pytest.approx(report["loop"]["feedback_latency_ms"]["median"], abs=0.02)

@@ -10,11 +10,14 @@ import os
 import socket
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+
+from myoloop.streams.bag import messages
 
 REPO = Path(__file__).parent.parent
 FILE = REPO / "launch" / "closed_loop.launch.py"
@@ -30,7 +33,9 @@ def test_every_launch_argument_is_documented() -> None:
     for node in tree().body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "ARGUMENTS":
             arguments = ast.literal_eval(node.value)
-    assert {"experiment", "duration", "seed", "decoder", "participant", "namespace", "run_dir"} <= set(arguments)
+    assert {"experiment", "duration", "seed", "decoder", "participant", "participants", "namespace", "run_dir"} <= set(
+        arguments
+    )
     assert all(isinstance(default, str) and len(about) > 10 for default, about in arguments.values())
     shipped = arguments["experiment"][0]
     assert (REPO / shipped).is_file()
@@ -43,7 +48,7 @@ def test_the_launch_file_starts_executables_that_exist() -> None:
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "managed_node"
         if isinstance(call.args[0], ast.Constant)
     }
-    assert started == {"virtual_participant", "onnx_decoder"}
+    assert started == {"virtual_participant", "onnx_decoder", "bag_recorder"}
     assert all(os.access(REPO / "nodes" / name, os.X_OK) for name in started)
 
 
@@ -80,18 +85,21 @@ while True:
 """
 
 
-def launched(folder: Path, settings: dict, name: str) -> dict:
-    """The report of an experiment that was launched."""
+def launch(folder: Path, settings: dict, *given: str) -> subprocess.CompletedProcess:
+    """Launches an experiment for 3 s, into `run`."""
     file = folder / "experiment.yaml"
     file.write_text(yaml.safe_dump(settings))
-    run = folder / "run"
-    given = [f"experiment:={file}", "duration:=3", f"participant:={name}", f"run_dir:={run}"]
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCH, str(FILE), *given], capture_output=True, text=True, timeout=240, cwd=folder
-    )
+    words = [f"experiment:={file}", "duration:=3", f"run_dir:={folder / 'run'}", *given]
+    command = [sys.executable, "-c", LAUNCH, str(FILE), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, check=False)
+
+
+def launched(folder: Path, settings: dict, name: str) -> dict:
+    """The report of an experiment that was launched."""
+    done = launch(folder, settings, f"participant:={name}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (run / "report.json").is_file(), done.stdout + done.stderr
-    return json.loads((run / "report.json").read_text())
+    assert (folder / "run" / "report.json").is_file(), done.stdout + done.stderr
+    return json.loads((folder / "run" / "report.json").read_text())
 
 
 needs_launch = pytest.mark.skipif(
@@ -123,3 +131,41 @@ def test_ros2_launch_starts_amplifiers_and_the_users_own_software_too(tmp_path: 
     report = launched(tmp_path, experiment, name)
     assert report["failure"] is None and report["decoder"]["predictions"] > 50
     assert [set(life) & {"trigno"} for life in report["devices"]] == [{"trigno"}]
+
+
+@needs_launch
+def test_ros2_launch_runs_several_participants_with_namespaces_streams_and_folders_of_their_own(tmp_path: Path) -> None:
+    pytest.importorskip("mcap_ros2", reason="mcap-ros2-support is not installed here")
+    experiment = yaml.safe_load((REPO / "experiments" / "closed_loop.yaml").read_text())
+    experiment["decoder"]["model"] = str(REPO / experiment["decoder"]["model"])
+    experiment |= {"clock": "lockstep", "record": {"xdf": False, "mcap": True}}
+    names = [f"anna{os.getpid()}", f"ben{os.getpid()}"]
+    done = launch(tmp_path, experiment, f"participants:={','.join(names)}", "namespace:=/lab")
+    assert done.returncode == 0, done.stdout + done.stderr
+    times = []
+    for name in names:
+        run = tmp_path / "run" / name
+        report = json.loads((run / "report.json").read_text())
+        assert report["failure"] is None and report["decoder"]["predictions"] >= 149, done.stdout
+        counts = Counter(topic for topic, _, _ in messages(run / "session.mcap"))
+        assert counts[f"/lab/{name}/state"] == counts[f"/lab/{name}/clock"] == report["loop"]["steps"] == 150
+        assert counts[f"/lab/{name}/prediction"] >= 149
+        assert not any("/clock" in topic and name not in topic for topic in counts)  # everybody has a time of their own
+        times.append(yaml.safe_load((run / "experiment.yaml").read_text()))
+    assert [t["seed"] - times[0]["seed"] for t in times] == [0, 1]
+    assert [t["participant"]["person"] - times[0]["participant"]["person"] for t in times] == [0, 1]
+
+
+@needs_launch
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("0", "expected a number from 1"),
+        ("anna,anna", "different ids"),
+        ("2", "launch participants with these one by one"),
+    ],
+)
+def test_ros2_launch_refuses_what_cannot_be_several(tmp_path: Path, given: str, words: str) -> None:
+    experiment = {"decoder": {"kind": "external", "command": [sys.executable, "-c", "pass"]}}
+    done = launch(tmp_path, experiment, f"participants:={given}")
+    assert done.returncode != 0 and words in done.stdout + done.stderr

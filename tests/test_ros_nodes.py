@@ -4,66 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
-import decoder_models as toy
 import numpy as np
 import pytest
 import yaml
-from onnx import helper
+from ros_world import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, ME, SHUTDOWN, Client, end, start, write_experiment
 
 from myoloop.body.names import JOINTS
-from myoloop.decoder.contract import DecoderInfo
-from myoloop.emg.armband import armband
+from myoloop.streams.bag import type_hash
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed here")
 
-TESTS = Path(__file__).parent
-NODES = Path(sys.prefix) / "lib" / "myoloop"
-ME = f"ros{os.getpid()}"
-CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE, SHUTDOWN_UNCONFIGURED = 1, 2, 3, 4, 5
-
-
-class Client:
-    """The other process."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(TESTS / "ros_client.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, **request: Any) -> Any:
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def call(self, service: str, type_: str, **fields: Any) -> Any:
-        return self.ask(do="call", service=f"/{ME}/{service}", type=type_, fields=fields)
-
-    def hear(self, topic: str, type_: str, seconds: float, sensor: bool = False) -> list[tuple[float, Any]]:
-        topic = topic if topic.startswith("/") else f"/{ME}/{topic}"
-        return self.ask(do="listen", topic=topic, type=type_, seconds=seconds, sensor=sensor)["heard"]
-
-    def change(self, node: str, transition: int) -> bool:
-        answer = self.call(f"{node}/change_state", "lifecycle_msgs/srv/ChangeState", transition={"id": transition})
-        return answer.get("success", answer)
-
-    def state(self, node: str) -> str:
-        answer = self.call(f"{node}/get_state", "lifecycle_msgs/srv/GetState")
-        return answer["current_state"]["label"]
-
-    def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(10)
+REPO = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -76,42 +35,7 @@ def client() -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A participant and a toy decoder, not yet running."""
-    folder = tmp_path_factory.mktemp("ros")
-    band = armband("semg_rd16")
-    about = DecoderInfo("toy", "0.1", "streaming", float(band.rate_hz), tuple(band.channel_labels), 40, 40)
-    model = toy.mean_model(samples=40, channels=len(band.channel_labels))
-    helper.set_model_props(model, about.to_metadata())
-    toy.save(model, folder)
-    file = folder / "experiment.yaml"
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "duration_s": 600,
-                "participant": {"id": ME},
-                "decoder": {"name": "mean", "kind": "onnx", "model": "decoder.onnx"},
-            }
-        )
-    )
-    return file
-
-
-def start(executable: str, *arguments: str, namespace: str = ME) -> subprocess.Popen:
-    command = [str(NODES / executable), "--ros-args", "-r", f"__ns:=/{namespace}", "--log-level", "rcl:=error"]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-
-
-def end(process: subprocess.Popen, number: int = signal.SIGINT) -> tuple[int, str]:
-    if process.poll() is None:
-        process.send_signal(number)
-    try:
-        _, said = process.communicate(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        pytest.fail(f"the node did not end: {process.communicate()[1]}")
-    return process.returncode, said
+    return write_experiment(tmp_path_factory.mktemp("ros"))
 
 
 @pytest.fixture(scope="module")
@@ -179,12 +103,120 @@ def test_predictions_carry_the_time_of_the_emg_behind_them(nodes: dict, client: 
 
 def test_diagnostics_come_once_a_second_from_each_node(nodes: dict, client: Client) -> None:
     heard = client.hear("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 6.0)
-    for name in ("virtual_participant", "onnx_decoder"):
-        mine = [s for _, m in heard for s in m["status"] if s["name"] == f"/{ME}/{name}"]
-        assert 4 <= len(mine) <= 8
-        values = {pair["key"]: pair["value"] for pair in mine[-1]["values"]}
-        assert values["state"] == "active" and values["ros_messages_dropped"] == "0"
-    assert int(values["samples_received"]) > 0
+    for name, part, counts in (
+        ("virtual_participant", "participant loop", "emg_samples_sent"),
+        ("virtual_participant", "participant feedback", "predictions"),
+        ("onnx_decoder", "EMG decoder", "samples_received"),
+    ):
+        for each in ("managed node", part):
+            mine = [s for _, m in heard for s in m["status"] if s["name"] == f"/{ME}/{name}: {each}"]
+            assert 4 <= len(mine) <= 8 and {s["hardware_id"] for s in mine} == {ME}
+            values = {pair["key"]: pair["value"] for pair in mine[-1]["values"]}
+            if each == part:
+                assert int(values[counts]) > 0
+            else:
+                assert values["state"] == "active" and values["ros_messages_dropped"] == "0"
+
+
+def test_the_shipped_analyzers_take_every_entry_of_diagnostics_once(nodes: dict, client: Client) -> None:
+    """As diagnostic_aggregator's GenericAnalyzer matches: by a part of the name."""
+    settings = yaml.safe_load((REPO / "launch" / "diagnostics.yaml").read_text())["analyzers"]["ros__parameters"]
+    analyzers = {name: about["contains"] for name, about in settings.items() if isinstance(about, dict)}
+    heard = client.hear("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 3.0)
+    names = {s["name"] for _, m in heard for s in m["status"] if s["name"].startswith(f"/{ME}/")}
+    assert len(names) == 5  # two nodes, two parts of the participant, the decoder
+    taken = {name: [a for a, words in analyzers.items() if any(w in name for w in words)] for name in names}
+    assert all(len(found) == 1 for found in taken.values()), taken
+    assert {found[0] for found in taken.values()} == {"loops", "feedback", "decoders", "nodes"}
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind"),
+    [
+        ("state", "myoloop_msgs/msg/ParticipantState"),
+        ("emg", "myoloop_msgs/msg/EmgChunk"),
+        ("joint_states", "sensor_msgs/msg/JointState"),
+        ("prediction", "myoloop_msgs/msg/DecoderPrediction"),
+    ],
+)
+def test_topics_come_at_the_control_rate_by_their_stamps(nodes: dict, client: Client, topic: str, kind: str) -> None:
+    heard = [m for _, m in client.hear(topic, kind, 2.0, sensor=topic == "emg")]
+    stamps = np.array([m["header"]["stamp"]["sec"] + 1e-9 * m["header"]["stamp"]["nanosec"] for m in heard])
+    if topic == "prediction":  # is stamped when it is sent, which a busy machine does in bursts
+        stamps = np.array([m["emg_time"] for m in heard])
+    assert len(stamps) > 20 and np.all(np.diff(stamps) > 0)
+    assert np.median(np.diff(stamps)) == pytest.approx(0.02, rel=0.25)
+
+
+def test_what_may_change_changes_the_running_participant(nodes: dict, client: Client) -> None:
+    me = "virtual_participant"
+    assert client.get(me, "link.delay_ms") == 0.0 and client.get(me, "stale_after_s") == pytest.approx(0.2)
+    assert client.set(me, "link.delay_ms", 100.0)["successful"]
+    client.hear("state", "myoloop_msgs/msg/ParticipantState", 0.5)
+    heard = [m for _, m in client.hear("state", "myoloop_msgs/msg/ParticipantState", 1.0)]
+    ages = [m["prediction_age"] for m in heard]
+    assert min(ages) > 0.1  # 0.02 without
+    assert not any(m["prediction_stale"] for m in heard if m["prediction_age"] < 0.3)  # the delay is allowed for
+    assert client.set(me, "link.delay_ms", 0.0)["successful"]
+    assert client.set(me, "conditions.fatigue", 0.5)["successful"]
+    assert client.call("set_condition", "myoloop_msgs/srv/SetCondition", name="mains_hum", strength=0.25)["success"]
+    heard = client.hear("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 2.5)
+    loops = [s for _, m in heard for s in m["status"] if s["name"] == f"/{ME}/{me}: participant loop"]
+    values = {pair["key"]: pair["value"] for pair in loops[-1]["values"]}
+    assert values["conditions"] == "fatigue=0.5 mains_hum=0.25"
+    assert client.get(me, "conditions.mains_hum") == 0.25  # what a service set is seen in the parameter
+    for name in ("fatigue", "mains_hum"):
+        assert client.set(me, f"conditions.{name}", 0.0)["successful"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("seed", 3, "deactivate and clean up"),
+        ("link.delay_ms", 5000.0, "range"),
+        ("link.drop", math.nan, "range"),
+        ("conditions.rotation", 0.5, "participant.movable_band"),
+        ("exploration", 0.1, "participant.exploration"),
+    ],
+)
+def test_what_may_not_change_says_why_and_what_to_do(
+    nodes: dict, client: Client, name: str, value: Any, words: str
+) -> None:
+    answer = client.set("virtual_participant", name, value)
+    assert not answer["successful"] and words in answer["reason"], answer
+
+
+def test_the_policy_for_sros2_allows_what_the_nodes_do_and_nothing_else(nodes: dict, client: Client) -> None:
+    allowed = policy()
+    assert set(allowed) == {"virtual_participant", "onnx_decoder", "bag_recorder"}
+    for node in nodes:
+        kinds = {kind: names - {"/clock"} for kind, names in allowed[node].items()}  # here time is not simulated
+        assert advertised(client, node) == kinds
+
+
+def policy() -> dict[str, dict[str, set[str]]]:
+    """launch/sros2_policy.xml: for each node, names by kind and permission; the participant's id is this test's."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for profile in ElementTree.parse(REPO / "launch" / "sros2_policy.xml").getroot().iter("profile"):
+        kinds: dict[str, set[str]] = {}
+        for group in profile:
+            (permission,) = group.attrib
+            names = {str(each.text).replace("/myo/", f"/{ME}/") for each in group}
+            kinds[permission] = kinds.get(permission, set()) | names
+        found[profile.attrib["node"]] = kinds
+    return found
+
+
+def advertised(client: Client, node: str) -> dict[str, set[str]]:
+    endpoints = client.endpoints(f"/{ME}/{node}")
+    kinds = {"publishers": "publish", "subscribers": "subscribe", "services": "reply", "clients": "request"}
+    return {kinds[kind]: set(names) for kind, names in endpoints.items() if names}
+
+
+def test_the_message_definitions_are_the_documented_ones() -> None:
+    page = (REPO / "docs" / "ros2.md").read_text()
+    for name in ("ParticipantState", "EmgChunk", "DecoderPrediction"):
+        assert f"`{type_hash(f'myoloop_msgs/msg/{name}')}`" in page, f"{name} changed: docs/ros2.md, Versions"
 
 
 def test_services_act_and_explain_what_they_refuse(nodes: dict, client: Client) -> None:
@@ -206,12 +238,15 @@ def test_services_act_and_explain_what_they_refuse(nodes: dict, client: Client) 
 
 
 def test_parameters_are_described_and_ranged(nodes: dict, client: Client) -> None:
-    names = ["experiment", "participant", "run_dir", "autostart", "duration", "seed"]
+    names = ["experiment", "participant", "run_dir", "autostart", "duration", "seed", "link.delay_ms", "exploration"]
     answer = client.call(
         "virtual_participant/describe_parameters", "rcl_interfaces/srv/DescribeParameters", names=names
     )
     about = {d["name"]: d for d in answer["descriptors"]}
     assert all(about[name]["description"] for name in names)
+    assert "at any time" in about["link.delay_ms"]["additional_constraints"]
+    assert about["link.delay_ms"]["floating_point_range"][0]["to_value"] == 1000.0
+    assert "when the node is configured" in about["duration"]["additional_constraints"]
     assert about["duration"]["floating_point_range"][0]["to_value"] == 86400.0
     assert about["seed"]["integer_range"][0]["from_value"] == -1
 
@@ -247,7 +282,7 @@ def test_lifecycle_walks_through_all_states_and_back(experiment: Path, client: C
             assert client.state("walker") == "inactive"
             assert client.change("walker", CLEANUP) is True
             assert client.state("walker") == "unconfigured"
-        assert client.change("walker", SHUTDOWN_UNCONFIGURED) is True
+        assert client.change("walker", SHUTDOWN["unconfigured"]) is True
         node.wait(20)
     finally:
         code, said = end(node)
@@ -256,27 +291,20 @@ def test_lifecycle_walks_through_all_states_and_back(experiment: Path, client: C
 
 def test_parameters_are_fixed_once_configured(experiment: Path, client: Client) -> None:
     node = start("onnx_decoder", "-p", f"experiment:={experiment}", "-r", "__node:=fixed")
-    change = [{"name": "experiment", "value": {"type": 4, "string_value": "other.yaml"}}]
     try:
         assert client.change("fixed", CONFIGURE) is True
         assert client.state("fixed") == "inactive"
-        answer = set_parameters(client, "fixed", change)
-        assert not answer["successful"] and "clean up first" in answer["reason"]
+        answer = client.set("fixed", "experiment", "other.yaml")
+        assert not answer["successful"] and "deactivate and clean up, set it, configure again" in answer["reason"]
+        answer = client.set("fixed", "autostart", True)
+        assert not answer["successful"] and "when the process starts" in answer["reason"]
         assert client.change("fixed", CLEANUP) is True
-        assert set_parameters(client, "fixed", change)["successful"]
+        assert client.set("fixed", "experiment", "other.yaml")["successful"]
         assert client.change("fixed", CONFIGURE) is False  # there is no other.yaml: back to unconfigured, not dead
         assert client.state("fixed") == "unconfigured"
     finally:
         code, said = end(node)
     assert code == 0 and "other.yaml" in said and "Traceback" not in said
-
-
-def set_parameters(client: Client, node: str, changes: list[dict[str, Any]]) -> dict[str, Any]:
-    answer = client.ask(
-        do="call", service=f"/{ME}/{node}/set_parameters", type="rcl_interfaces/srv/SetParameters",
-        parameters=changes,
-    )  # fmt: skip
-    return answer["results"][0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

@@ -259,7 +259,7 @@ PRESETS: dict[str, Armband] = {
 }
 
 
-def armband(name: str, **overrides: object) -> Armband:
+def armband(name: str, /, **overrides: object) -> Armband:
     """The preset of that name, with fields replaced: `armband("semg_rd16", first_angle_deg=10)`.
 
     Raises MyoloopError for an unknown preset or field (did you mean), or for impossible values.

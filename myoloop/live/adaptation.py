@@ -28,6 +28,7 @@ from myoloop.experiment import Experiment
 from myoloop.live.channel import END, pack_experience, pack_greeting, unpack_policy
 from myoloop.live.link import longest_s
 from myoloop.participant import Act, Participants
+from myoloop.policy.learned import load_policy
 from myoloop.streams.predictions import Prediction
 
 WAITING = 6000
@@ -57,9 +58,15 @@ class Adaptation:
         run_dir: Path | None,
         say: Callable[[str], None],
     ):
-        """Starts the learner's process, which gets ready while the session waits for its decoder."""
+        """Starts the learner's process, which gets ready while the session waits for its decoder.
+
+        Raises:
+          MyoloopError: the habit is no policy, or a damaged one.
+        """
         me = experiment.participant
         assert me.adapt is not None
+        if me.adapt.habit:
+            load_policy(me.adapt.habit)  # the learner would end of it, when the session runs
         self._people, self._inbox, self._say = people, inbox, say
         self._rows: deque[tuple[Any, ...]] = deque(maxlen=WAITING)
         self._ready: tuple[Any, dict[str, float]] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -79,6 +80,8 @@ class Board:
             partial.write_text(json.dumps(status), encoding="utf-8")
             partial.replace(self._path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             if not self._failed:
                 self._failed = True
                 self.say(f"{self._path.name} cannot be written: {error.strerror}")
@@ -103,7 +106,8 @@ class Board:
 def read_status(run_dir: Path, name: str) -> dict[str, Any] | None:
     """The last status that a process wrote, or None if there is none yet."""
     try:
-        return json.loads((run_dir / f"{name}.status.json").read_text(encoding="utf-8"))
+        status = json.loads((run_dir / f"{name}.status.json").read_text(encoding="utf-8"))
+        return status if isinstance(status, dict) else None
     except (OSError, ValueError):
         return None
 

@@ -21,7 +21,7 @@ from myoloop.live.board import RECORDING, Board, linger_while_recorded, log, mak
 from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import Block, StreamFollower
 from myoloop.streams.network import use_loopback
-from myoloop.streams.outlets import make_outlet, stream_name
+from myoloop.streams.outlets import make_outlet, refuse_unfound, stream_name
 
 FOUND_S = 2.5
 """s that LabRecorder takes to find a stream again that comes back under its source_id: 1 to 2, as measured."""
@@ -74,6 +74,7 @@ class LiveDecoder(Threaded):
                 "stamp": "time of the newest EMG sample used",
             },
         )
+        refuse_unfound([self._outlet.get_info()])
         recorded = self._run_dir is not None and (self._run_dir / RECORDING).exists()
         self._mute_until = (
             time.monotonic() + FOUND_S if recorded else 0.0
@@ -107,7 +108,8 @@ class LiveDecoder(Threaded):
 
     def close(self) -> None:
         self.stop()
-        linger_while_recorded(self._run_dir)
+        if self.error is None:  # else the session is to hear of it, and start another
+            linger_while_recorded(self._run_dir)
         self._outlet = None  # liblsl takes the stream off the network when its last handle goes
         self._board.close()
 

@@ -48,6 +48,7 @@ class LearnerProcess:
         self._news, self._over = threading.Event(), threading.Event()
         self._saved = time.monotonic()
         self._unwritten: set[str] = set()
+        self._warm = False
 
     def stop(self) -> None:
         """Ends after what is being thought; callable from a signal handler."""
@@ -58,6 +59,7 @@ class LearnerProcess:
         """Until the participant ends."""
         threading.Thread(target=self._listen, daemon=True).start()
         self._learner.warm_up()
+        self._warm = True
         _give_way()
         try:
             self._channel.send_bytes(pack_policy({}, {}))  # ready
@@ -80,6 +82,8 @@ class LearnerProcess:
             while (message := self._channel.recv_bytes()) != END:
                 self._heard.append(message)
                 self._news.set()
+        if not self._warm:
+            os._exit(0)  # it compiles, which cannot be ended, and there is nothing to keep
         self.stop()
 
     def _write(self, line: Thinking) -> None:

@@ -96,6 +96,7 @@ class Member:
             spikes_about={"muap_delay_s": emg.muap_delay / band.internal_rate_hz},
             events_about={"gestures": json.dumps(me.reference.gestures), "clock": experiment.clock.kind},
         )
+        self._outlets.refuse_unfound()
         self._prompts = {bits(np.array(labels)): each for each, labels in me.reference.gestures.items()}
         self.answers = AnswerTimes(me.control_hz)
         self.tally = Tally()

@@ -63,6 +63,9 @@ class LiveParticipant(Threaded):
         self._inbox = PredictionInbox(me.id, self._board.say, self._clock.now)
         link = experiment.link
         self._link = Link(link or LinkSettings(), experiment.seed)  # type: ignore[call-arg]
+        self._asked_link = self._link.settings
+        self._asked_exploration: float | None = None
+        self._stale_after_s = me.stale_after_s
         self._hold = FeedbackHold(me.stale_after_s + longest_s(link), self._event)
         self._watchers: list[Callable[[StepRecord], None]] = []
         self.requests = Requests(self._people, self._clock.now, self._event, experiment.changes, experiment.seed)
@@ -133,14 +136,48 @@ class LiveParticipant(Threaded):
 
     def set_link(self, settings: LinkSettings) -> None:
         """What is injected into the feedback from the next step on; from any thread."""
+        self._asked_link = settings
 
         def do() -> None:
             self._link.settings = settings
-            self._hold.stale_after_s = self.experiment.participant.stale_after_s + longest_s(settings)
+            self._hold.stale_after_s = self._stale_after_s + longest_s(settings)
             self._people.set_lag(lag_s(settings, self.experiment.participant.control_hz))
             self._event("link " + " ".join(f"{name} {value:g}" for name, value in settings.model_dump().items()))
 
         self.requests.later(do)
+
+    def set_stale_after(self, seconds: float) -> None:
+        """From which age on a prediction counts as stale, besides what the link delays it; from any thread."""
+        self._stale_after_s = seconds
+
+        def do() -> None:
+            self._hold.stale_after_s = seconds + longest_s(self._link.settings)
+            self._event(f"stale after {seconds:g}")
+
+        self.requests.later(do)
+
+    def explore(self, deviation: float) -> None:
+        """Explores with this standard deviation of the actions, where the experiment lets it explore; from any thread."""
+        self._asked_exploration = deviation
+
+        def do() -> None:
+            self._people.explore(deviation)
+            self._asked_exploration = None
+            self._event(f"exploration {deviation:g}")
+
+        self.requests.later(do)
+
+    @property
+    def settings_now(self) -> dict[str, float]:
+        """What may change during a run, as it is or was asked for: conditions, link and so on, by dotted names."""
+        asked = self._asked_exploration
+        exploring = asked if asked is not None else self._people.exploration
+        return {
+            "stale_after_s": self._stale_after_s,
+            **{f"link.{name}": float(value) for name, value in self._asked_link.model_dump().items()},
+            **({"exploration": exploring} if exploring is not None else {}),
+            **{f"conditions.{name}": strength for name, strength in self._people.conditions.items()},
+        }
 
     # --- figures ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -24,6 +25,10 @@ CLOSE_S = 12.0
 """s that files may take to close: LabRecorder takes up to 7, and for ever if a stream vanished before it was open."""
 STILL_S = 5.0
 """s for which a file may stay as it is while the participant sends: LabRecorder writes twice a second, in blocks of 8 kB."""
+HELD_UP_S = 1.0
+"""s between two looks that say that this process was stopped or starved."""
+ROOM_BYTES = 1_000_000
+"""A disk with less is full: LabRecorder writes in blocks."""
 BEFORE = ("ready", "waiting for a decoder", "waiting for decoders")
 """Phases of the participant in which a decoder is still awaited."""
 
@@ -62,7 +67,8 @@ class LiveRecorder(Threaded):
         self._streams: list[str] = []
         self._phase = "waiting for streams"
         self._began: float | None = None
-        self._size, self._grew = -1, 0.0
+        self._size, self._grew, self._looked, self._steps = -1, 0.0, 0.0, 0
+        self._control_hz = experiment.participant.control_hz
         self._stuck = False
         super().__init__(recorder=self._run)
         self.error: BaseException | None = None
@@ -153,15 +159,27 @@ class LiveRecorder(Threaded):
         self._grew = time.monotonic()
 
     def _watch_size(self) -> None:
-        """Says once if the file no longer grows although samples are sent: LabRecorder itself says nothing of a full disk."""
-        now = time.monotonic()
-        if self._look_at_size() or (read_status(self._run_dir, "participant") or {}).get("phase") != "running":
-            self._grew = now
+        """Sees to it that the files grow while samples are sent; LabRecorder itself says nothing if they do not.
+
+        A full disk is said once. If there is room, LabRecorder hangs: its waits go by the wall clock, and if that is set back
+        by an hour they end an hour late. Then the process ends with code 1; the session starts another, with another file.
+        """
+        now, status = time.monotonic(), read_status(self._run_dir, "participant") or {}
+        steps = status.get("steps", 0)
+        held_up, self._looked = now - self._looked > HELD_UP_S, now  # this process itself: then LabRecorder was, too
+        if self._look_at_size() or held_up or status.get("phase") != "running":
+            self._grew, self._steps = now, steps
         elif now - self._grew > STILL_S and not self._stuck:
-            self._stuck = True
-            self._board.say(
-                f"{SESSION_FILE} does not grow any more after {self._size / 1e6:.1f} MB: is the disk full? The session goes on."
-            )
+            if not has_room(self._run_dir, self._size):
+                self._stuck = True
+                self._board.say(
+                    f"{SESSION_FILE} does not grow any more after {self._size / 1e6:.1f} MB: is the disk full? "
+                    "The session goes on."
+                )
+            elif steps - self._steps > STILL_S * self._control_hz / 2:  # else it is the participant that stands still
+                self._board.say(f"LabRecorder hangs: {SESSION_FILE} does not grow. Was the wall clock set back?")
+                self._board.write()
+                os._exit(1)  # its threads cannot be ended
 
     def _look_at_size(self) -> bool:
         """Whether the files have grown since the last look."""
@@ -173,6 +191,19 @@ class LiveRecorder(Threaded):
                 continue
         grew, self._size = size > self._size, size
         return grew
+
+
+def has_room(folder: Path, size: int) -> bool:
+    """Whether a file in the folder could grow beyond this size."""
+    probe = folder / f".probe{os.getpid()}"
+    try:
+        with probe.open("wb") as file:
+            file.truncate(size + 1)  # refused beyond a limit on files
+        return shutil.disk_usage(folder).free > ROOM_BYTES
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def refuse_second(run_dir: Path) -> None:

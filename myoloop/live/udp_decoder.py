@@ -24,7 +24,7 @@ from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir
 from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import StreamFollower
 from myoloop.streams.network import use_loopback
-from myoloop.streams.outlets import make_outlet, stream_name
+from myoloop.streams.outlets import make_outlet, refuse_unfound, stream_name
 
 AGE_S = 60.0
 """A time inside a datagram that is further than this before its arrival is of another clock."""
@@ -72,6 +72,7 @@ class LiveUdpDecoder(Threaded):
             0.0,
             about={"decoder": self.name, "stamp": "newest EMG sample that had gone out when the decoder answered"},
         )
+        refuse_unfound([self._outlet.get_info()])
         self._refused: Counter[str] = Counter()
         self._sent = self._declined = self._timed = 0
         self._amplifier = amplifier(experiment) if experiment.clock.kind == "lockstep" else None
@@ -83,7 +84,8 @@ class LiveUdpDecoder(Threaded):
     def close(self) -> None:
         self.stop()
         self._inbox.close()
-        linger_while_recorded(self._run_dir)
+        if self.error is None:  # else the session is to hear of it, and start another
+            linger_while_recorded(self._run_dir)
         self._outlet = None  # liblsl takes the stream off the network when its last handle goes
         self._board.close()
 

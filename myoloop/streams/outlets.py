@@ -108,6 +108,21 @@ def refuse_taken_id(participant: str, wait_s: float = 1.0) -> None:
         )
 
 
+def refuse_unfound(infos: Sequence[pylsl.StreamInfo], wait_s: float = 10.0) -> None:
+    """Raises MyoloopError if streams of this process cannot be found: liblsl says nothing when its ports are used up.
+
+    Beyond its port range it takes any port, where nobody looks.
+    """
+    wanted = {info.name() for info in infos}
+    query = " or ".join(f"uid='{info.uid()}'" for info in infos)
+    found = {info.name() for info in pylsl.resolve_bypred(f"({query})", minimum=len(wanted), timeout=wait_s)}
+    if missing := sorted(wanted - found):
+        raise MyoloopError(
+            f"{len(missing)} of {len(wanted)} streams cannot be found on this machine ({', '.join(missing)}): LSL's port range "
+            "may be used up by other programs: close some, or widen [ports] PortRange in lsl_api.cfg."
+        )
+
+
 class ParticipantOutlets:
     """All streams of one participant; every push carries the time of the control step that it belongs to."""
 
@@ -141,6 +156,10 @@ class ParticipantOutlets:
         self._open["events"] = outlet(
             "events", ("event",), "text", 0.0, channel_format=pylsl.cf_string, about=events_about or {}
         )
+
+    def refuse_unfound(self) -> None:
+        """Raises MyoloopError if others cannot find the streams, see `refuse_unfound`."""
+        refuse_unfound([outlet.get_info() for outlet in self._open.values()])
 
     @property
     def emg_samples(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pylsl
@@ -18,6 +18,7 @@ from myoloop.streams.pairs import SAME_S
 WIDTH = len(FINGERS)
 NEAR_S = 60.0  # a stamp further than this from the session's time is of another clock (some tools send unix time)
 RECENT = 6000  # predictions that may wait for whoever wants them all: a minute of them at 100 Hz
+LOOKED_AT = 20  # of the refused ones in a block: to say why
 ROUNDING = 1e-6  # how far outside [0, 1] float32 rounding may put a probability
 
 
@@ -58,9 +59,9 @@ def check_prediction(values: np.ndarray) -> Problem | None:
     return None
 
 
-def usable_stamp(stamp: float, now: float) -> float:
-    """The stamp if it is of the session's time, else the time of arrival; never in the future."""
-    return min(stamp, now) if abs(stamp - now) < NEAR_S else now
+def usable_stamp(stamp: Any, now: float) -> Any:
+    """The stamp, or stamps, if of the session's time, else the time of arrival; never in the future."""
+    return np.where(np.abs(np.asarray(stamp) - now) < NEAR_S, np.minimum(stamp, now), now)
 
 
 class PredictionInbox:
@@ -145,26 +146,42 @@ class PredictionInbox:
         return named or ([] if self._named else newest_first(by_type))
 
     def _take(self, block: Block) -> None:
-        now = self._now()
-        for values, stamp in zip(block.samples, block.stamps, strict=True):
-            problem = check_prediction(values)
-            if problem:
-                self.refused += 1
-                self._once(problem.kind, f"prediction from '{block.info.name()}' refused: {problem.text}")
-                continue
-            time = usable_stamp(float(stamp), now)
-            if time == now and abs(stamp - now) >= NEAR_S:
-                self.restamped += 1
-                self._once(
-                    "stamp", f"predictions from '{block.info.name()}' are not of the session's time: stamped on arrival"
-                )
+        """Checks a block at once: of a flood each answer alone would take the loop's interpreter for too long."""
+        now, here = self._now(), pylsl.local_clock()
+        good = self._usable(block)
+        stamps = np.asarray(block.stamps, float)[good]
+        if foreign := int(np.count_nonzero(~(np.abs(stamps - now) < NEAR_S))):
+            self.restamped += foreign
+            self._once(
+                "stamp", f"predictions from '{block.info.name()}' are not of the session's time: stamped on arrival"
+            )
+        times = usable_stamp(stamps, now).tolist()
+        usable = np.clip(block.samples[good], 0, 1).astype(np.float32) if len(times) else ()
+        for values, time in zip(usable, times, strict=True):
             self.accepted += 1
-            usable = np.clip(values, 0, 1).astype(np.float32)
-            prediction = Prediction(usable, time, now, self.accepted, pylsl.local_clock())
+            prediction = Prediction(values, time, now, self.accepted, here)
             self.recent.append(prediction)  # before anybody is told that it is there
+        if times:
             with self._news:
                 self.latest = prediction
                 self._news.notify()
+
+    def _usable(self, block: Block) -> np.ndarray:
+        """(n,) which of the answers can be used; the others are refused, and each kind is said once."""
+        samples = np.asarray(block.samples)
+        if samples.dtype.kind in "fiu" and samples.shape[1:] == (WIDTH,):
+            with np.errstate(invalid="ignore"):  # NaN compares as false
+                good = np.all((samples >= -ROUNDING) & (samples <= 1 + ROUNDING), axis=1)
+        else:
+            good = np.zeros(len(samples), bool)
+        self.refused += int(np.count_nonzero(~good))
+        said = set()
+        for values in samples[~good][:LOOKED_AT]:
+            problem = check_prediction(values)
+            if problem is not None and problem.kind not in said:
+                said.add(problem.kind)
+                self._once(problem.kind, f"prediction from '{block.info.name()}' refused: {problem.text}")
+        return good
 
     def _once(self, kind: str, message: str) -> None:
         self._said[kind] += 1

@@ -85,12 +85,12 @@ class EventLog:
 def read_events(path: Path) -> list[tuple[float, str]]:
     """(time, event) of every whole line; an absent file holds none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     events = []
     for line in lines:
-        with contextlib.suppress(ValueError, KeyError):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             row = json.loads(line)
             events.append((float(row["time"]), str(row["event"])))
     return events

@@ -111,7 +111,7 @@ class EmgWitness:
 
 
 def median_frequency(samples: np.ndarray, rate_hz: float) -> np.ndarray:
-    """Frequency that halves the power of each channel (Welch, 1 s windows), Hz; (n, channels) -> (channels,). NaN is 0."""
+    """Frequency that halves each channel's power (Welch, 1 s windows), Hz; (n, channels) -> (channels,); NaN counts as 0."""
     samples = np.where(np.isfinite(samples), samples, 0)
     frequency, power = signal.welch(samples, rate_hz, nperseg=min(len(samples), round(rate_hz)), axis=0)
     share = np.cumsum(power, axis=0) / np.maximum(power.sum(axis=0), 1e-30)

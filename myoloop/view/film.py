@@ -176,7 +176,7 @@ def film(
         raise MyoloopError(f"size is {size[0]} x {size[1]}: expected even numbers of 240 to 4096 pixels.")
     gif = out.suffix.lower() == ".gif"
     hz = GIF_HZ if gif else MP4_HZ
-    times = np.arange(start, until, 1.0 / hz).tolist()
+    times = (start + np.arange(max(1, round((until - start) * hz))) / hz).tolist()
     layout = Layout(data, *size)
     pictures = (layout.picture(time) for time in track(times))
     (_write_gif if gif else _write_mp4)(out, pictures, hz)
