@@ -79,7 +79,8 @@ def spread_picture(found: dict[str, Any]) -> Figure:
     right.set_xlabel("finger")
     for axis in (left, right):
         low, high = axis.get_ylim()
-        axis.set_ylim(min(low, high - 10.0), high)  # so that small differences do not look large
+        half = max(6.0, (high - low) / 2.0)  # so that small differences do not look large
+        axis.set_ylim((low + high) / 2.0 - half, (low + high) / 2.0 + half)
         if axis.get_ylim()[0] < 51.0:
             axis.axhline(50, color=BAD, lw=1, ls="--")
             axis.text(0.99, 50.4, "chance", color=BAD, fontsize=8, ha="right", transform=axis.get_yaxis_transform())
