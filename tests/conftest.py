@@ -29,7 +29,9 @@ level = -2
 """
 
 # Before pylsl or rclpy is imported, and inherited by every process that a test starts.
-_folder = tempfile.TemporaryDirectory(prefix="myoloop-tests-")
+_folder = tempfile.TemporaryDirectory(
+    prefix="myoloop-tests-", ignore_cleanup_errors=True
+)  # a process may still be ending
 _config = Path(_folder.name) / "lsl_api.cfg"
 _config.write_text(LSL_CONFIG, encoding="utf-8")
 os.environ["LSLAPICFG"] = str(_config)
