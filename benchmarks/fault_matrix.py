@@ -24,6 +24,7 @@ from typing import Any
 
 import fault_data  # noqa: F401  registers its cells
 import fault_ends
+import fault_view  # noqa: F401
 import tyro
 from fault_bench import Check, Stuck
 from fault_cells import CASES, FAULTS, PARTS, SENSELESS, Case
