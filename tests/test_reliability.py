@@ -200,7 +200,7 @@ def test_cells_that_were_not_run_again_are_kept_and_the_table_goes_between_its_m
     )
     page = tmp_path / "page.md"
     page.write_text(f"begin\n{fault_matrix.BEGIN}\nold table\n{fault_matrix.END}\nend\n")
-    told = {"cells": cells, "date": "today", "device": "a chip", "cores": 2, "at_once": 1}
+    told = {"cells": cells, "date": "today", "device": "a chip", "cores": 2, "at_once": 1, "load_average": [1.0]}
     fault_matrix.write_page(page, fault_matrix.as_markdown(told))
     text = page.read_text()
     assert text.startswith("begin\n") and text.endswith("end\n") and "old table" not in text and "**no**" in text
