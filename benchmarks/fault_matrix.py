@@ -124,7 +124,7 @@ def as_markdown(result: dict[str, Any]) -> str:
     ran = [c for c in cells if c["passed"] is not None]
     lines = [
         f"{sum(c['passed'] for c in ran)} of {len(ran)} cells as expected, measured {result['date']} on {result['device']}, "
-        f"{result['cores']} cores, {result['at_once']} sessions side by side.",
+        f"{result['cores']} cores, {result['at_once']} sessions side by side, load average {result['load_average'][0]:g}.",
         "",
         "| fault | part | expected | seen | |",
         "|---|---|---|---|---|",
