@@ -244,12 +244,9 @@ def _(folder: Path) -> Seen:
         t.end()
         more = t.report["loop"]["overruns"] - late
         said = sum("held up" in m for m in t.report["messages"])
-        return {
-            "participant": [
-                *whole(t), t.lost(), Check(late > 0, f"{late} overruns"), judged_if_quiet(Check(more < 20, f"{more} more afterwards")),
-                Check(said <= 10, f"said {said} times"),
-            ]
-        }  # fmt: skip
+        back = judged_if_quiet(Check(more < 20, f"{more} more afterwards"))
+        seldom = Check(said <= 10, f"said {said} times")
+        return {"participant": [*whole(t), t.lost(), Check(late > 0, f"{late} overruns"), back, seldom]}
 
 
 @case(
