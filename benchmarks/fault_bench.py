@@ -129,8 +129,9 @@ class Trial:
                 *self._arguments,
             ]
             return subprocess.Popen(
-                command, stdout=out, stderr=out, env=self.env, cwd=self.folder, start_new_session=True
-            )
+                command, stdout=out, stderr=out, env=self.env, cwd=self.folder, start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+            )  # fmt: skip
 
     def beside(self, *arguments: str, seconds: float = 90.0) -> tuple[int, str, float]:
         """Another `myoloop` command in the same network: its exit code, what it said, how long it took."""

@@ -151,7 +151,7 @@ def _(folder: Path) -> Seen:
         for process in t.left():
             with contextlib.suppress(Exception):
                 if "view" in process.cmdline():
-                    os.kill(process.pid, signal.SIGINT)
+                    os.kill(process.pid, signal.SIGTERM)
         second.join(15)
         t.end()
         return {"viewer": [*whole(t), *seen, t.lost()]}
