@@ -188,7 +188,7 @@ def test_what_may_not_change_says_why_and_what_to_do(
 
 def test_the_policy_for_sros2_allows_what_the_nodes_do_and_nothing_else(nodes: dict, client: Client) -> None:
     allowed = policy()
-    assert set(allowed) == {"virtual_participant", "onnx_decoder", "bag_recorder"}
+    assert set(allowed) == {"virtual_participant", "onnx_decoder", "bag_recorder", "viewer"}
     for node in nodes:
         kinds = {kind: names - {"/clock"} for kind, names in allowed[node].items()}  # here time is not simulated
         assert advertised(client, node) == kinds
