@@ -140,11 +140,11 @@ def test_the_shipped_analyzers_take_every_entry_of_diagnostics_once(nodes: dict,
     ],
 )
 def test_topics_come_at_the_control_rate_by_their_stamps(nodes: dict, client: Client, topic: str, kind: str) -> None:
-    heard = [m for _, m in client.hear(topic, kind, 2.0, sensor=topic == "emg")]
+    heard = [m for _, m in client.hear(topic, kind, 1.0, sensor=topic == "emg")]
     stamps = np.array([m["header"]["stamp"]["sec"] + 1e-9 * m["header"]["stamp"]["nanosec"] for m in heard])
     if topic == "prediction":  # is stamped when it is sent, which a busy machine does in bursts
         stamps = np.array([m["emg_time"] for m in heard])
-    assert len(stamps) > 20 and np.all(np.diff(stamps) > 0)
+    assert len(stamps) > 10 and np.all(np.diff(stamps) > 0)
     assert np.median(np.diff(stamps)) == pytest.approx(0.02, rel=0.25)
 
 

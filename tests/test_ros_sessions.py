@@ -211,3 +211,12 @@ def test_topics_are_not_recorded_without_ros(tmp_path: Path) -> None:
     file = write_experiment(tmp_path, record={"mcap": True}, ros=False)
     with pytest.raises(MyoloopError, match="records ROS topics"):
         load_experiment(file)
+
+
+def test_a_key_beside_a_short_form_can_be_set_on_the_command_line(tmp_path: Path) -> None:
+    from myoloop.experiment import load_experiment
+
+    file = write_experiment(tmp_path, record=False, clock="lockstep")
+    settings = load_experiment(file, {"record.mcap": True, "clock.timeout_s": 2.0})
+    assert (settings.record.xdf, settings.record.mcap) == (False, True)
+    assert (settings.clock.kind, settings.clock.timeout_s) == ("lockstep", 2.0)
