@@ -31,7 +31,7 @@ def status(folder: Path, part: str) -> dict[str, Any]:
         return {}
 
 
-def wait(there: Any, seconds: float = 90.0) -> None:
+def wait(there: Any, seconds: float = 180.0) -> None:
     until = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < until
@@ -68,7 +68,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
         wait(came_again)
         os.kill(again[0], signal.SIGSTOP)
-        out, _ = run.communicate(timeout=120)
+        out, _ = run.communicate(timeout=100)
         assert run.returncode == 0, out
     finally:
         sender.close()
