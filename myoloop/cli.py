@@ -91,8 +91,11 @@ def run(
     """
     from myoloop.experiment import load_experiment
     from myoloop.session import Session
+    from myoloop.turns import Turns
 
-    _finish(Session(load_experiment(experiment, _overrides(duration, seed, ros, decoder, assigned, view)), runs))
+    loaded = load_experiment(experiment, _overrides(duration, seed, ros, decoder, assigned, view))
+    in_turn = loaded.population is not None and loaded.population.how == "in_turn"
+    _finish(Turns(loaded, runs) if in_turn else Session(loaded, runs))
 
 
 @app.command
@@ -118,9 +121,16 @@ def participant(experiment: File, /, run_dir: Path | None = None) -> None:
       run_dir: folder for its step log and status.
     """
     from myoloop.experiment import load_experiment
+
+    loaded = load_experiment(experiment)
+    if loaded.population is not None:
+        from myoloop.live.population import LivePopulation
+
+        _live(LivePopulation(loaded, run_dir))
+        return
     from myoloop.live.participant import LiveParticipant
 
-    _live(LiveParticipant(load_experiment(experiment), run_dir))
+    _live(LiveParticipant(loaded, run_dir))
 
 
 @app.command
@@ -138,6 +148,11 @@ def decoder(experiment: File, /, run_dir: Path | None = None) -> None:
         from myoloop.live.udp_decoder import LiveUdpDecoder
 
         _live(LiveUdpDecoder(loaded, run_dir))
+        return
+    if loaded.population is not None:
+        from myoloop.live.decoders import LiveDecoders
+
+        _live(LiveDecoders(loaded, run_dir))
         return
     from myoloop.live.decoder import LiveDecoder
 

@@ -19,6 +19,7 @@ from myoloop.emg.conductor import conductor_from
 from myoloop.emg.config import config_from
 from myoloop.errors import MyoloopError, unknown_name
 from myoloop.policy import BASELINE
+from myoloop.population_settings import Company, PopulationSettings, check_population
 from myoloop.sections import (
     ChangeSettings,
     ClockSettings,
@@ -43,6 +44,9 @@ class Experiment(Settings):
     )
     ros: bool = Field(True, description="run the processes as ROS 2 nodes")
     participant: ParticipantSettings = Field(default_factory=lambda: ParticipantSettings())  # type: ignore[call-arg]
+    population: PopulationSettings | None = Field(
+        None, description="many participants instead of one, see docs/population.md; none: one"
+    )
     decoder: DecoderSettings | None = Field(None, description="the decoder in the loop; none: open loop")
     link: LinkSettings | None = Field(
         None,
@@ -132,6 +136,15 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
     return experiment
 
 
+def checked(raw: dict[str, Any], where: str) -> Experiment:
+    """An experiment that a program made instead of a file; `where` stands before what is wrong with it.
+
+    Raises:
+      MyoloopError: an unknown key, or a value out of range.
+    """
+    return _validate(raw, where)
+
+
 def save_experiment(experiment: Experiment, path: Path) -> None:
     """Writes the resolved experiment, every default spelled out, as YAML."""
     path.write_text(yaml.safe_dump(experiment.model_dump(), sort_keys=False), encoding="utf-8")
@@ -169,6 +182,13 @@ def _validate(raw: dict[str, Any], where: str) -> Experiment:
     check_conditions(me.conditions, band.channel_labels, movable, f"{where}: participant.conditions")
     check_changes(experiment, band.channel_labels, movable, f"{where}: changes")
     check_adaptation(experiment, f"{where}: participant.adapt")
+    if experiment.population is not None:
+        kind = experiment.decoder.kind if experiment.decoder else None
+        company = Company(
+            me.id, band.channel_labels, movable, kind, me.adapt is not None, experiment.devices.any, experiment.ros,
+            experiment.record.xdf, experiment.view.on,
+        )  # fmt: skip
+        check_population(experiment.population, company, where)
     fitting = [hz for hz in range(10, 201) if _fits(hz, band.rate_hz)]
     if not _fits(me.control_hz, band.rate_hz):
         raise MyoloopError(

@@ -51,6 +51,8 @@ class LiveLine:
             return Text(
                 "starting the participant (it builds its motor units and compiles: some seconds) ...", style="dim"
             )
+        if status.get("population") and status["phase"] == "running":
+            return self._many(status, missing)
         if status["phase"] != "running" or status["target"] is None:
             return Text(f"{status['phase']} ...", style="dim")
         line = Text(f"{status['time_s']:5.1f}/{self._duration:g} s  ")
@@ -65,6 +67,21 @@ class LiveLine:
             line.append(f"  learner {learner['phase']}, {learner['swaps']} policies")
         if status["level"] != "ok":
             line.append(f"  {status['message']}", style="yellow")
+        return line
+
+    def _many(self, status: dict[str, Any], missing: int) -> Text:
+        """The same for a population: how the accuracies are spread."""
+        found = status["population"]
+        line = Text(f"{status['time_s']:5.1f}/{self._duration:g} s  {found['participants']} participants")
+        if right := found["accuracies"]:  # sorted
+            middle, quarter = right[len(right) // 2], right[len(right) // 4]
+            line.append(
+                f"  accuracy median {100 * middle:.1f} %, lower quartile {100 * quarter:.1f}, worst {100 * right[0]:.1f}"
+            )
+        latency = found["feedback_latency_ms"]
+        line.append(
+            f"  latency {'-' if latency is None else f'{latency:.1f} ms'}  step {found['step_ms']} ms  lost {missing}"
+        )
         return line
 
 

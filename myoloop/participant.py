@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from myoloop.assets import POLICY, find_file
 from myoloop.body.engine import BodyState, in_float32
 from myoloop.body.engines import make_engine
-from myoloop.body.model import Hand, load_hand
+from myoloop.body.model import load_hand
 from myoloop.body.names import FINGERS, FOREARM_MUSCLES, JOINTS
-from myoloop.emg.armband import Armband, armband
-from myoloop.emg.condition_names import PERSON, check_conditions
+from myoloop.emg.condition_names import PERSON
 from myoloop.emg.conditions import disordered, no_disorder, set_condition
-from myoloop.emg.config import EmgConfig
 from myoloop.emg.force import ForceParams, ForceState, build_force, init_force, twitch_force
-from myoloop.emg.people import Person, build_people, build_person, sample_people
-from myoloop.emg.placement import Moves
+from myoloop.emg.people import sample_people
 from myoloop.emg.posture import posture
 from myoloop.emg.synthesis import (
     Discharges,
@@ -33,69 +29,23 @@ from myoloop.emg.synthesis import (
     init_emg,
     synthesise,
 )
-from myoloop.errors import MyoloopError, unknown_name
-from myoloop.policy import BASELINE
-from myoloop.policy.baseline import Baseline, BaselineConfig, baseline_excitation, make_baseline
-from myoloop.policy.exploration import Exploration, Wander, still, wander
-from myoloop.policy.learned import LearnedPolicy, decided, load_policy, perceived, told_all
+from myoloop.errors import MyoloopError
+from myoloop.participant_config import ParticipantConfig as ParticipantConfig
+from myoloop.participant_config import build_forearms, make_asked, make_mind
+from myoloop.policy.baseline import Baseline, baseline_excitation
+from myoloop.policy.exploration import Wander, still, wander
+from myoloop.policy.learned import LearnedPolicy, decided, perceived
 from myoloop.policy.observation import told
 from myoloop.task.reference import (
-    PlayableConfig,
-    ReferenceConfig,
     hold,
     joint_angles,
     labels,
-    make_reference,
     motion,
     release,
 )
 
 UNKNOWN = 0.5
 """A prediction before the first answer of a decoder."""
-Force = Literal["direct", "twitch"]
-"""Where the activation of the forearm muscles comes from."""
-
-
-@dataclass(frozen=True)
-class ParticipantConfig:
-    """Who the participants are and what they are asked to do."""
-
-    armband: Armband = field(default_factory=lambda: armband("semg_rd16"))
-    """the EMG device they wear; where it sits on them, if they are not `people`"""
-    reference: PlayableConfig = field(default_factory=ReferenceConfig)
-    """the motion asked for, by templates or from a file; each participant of a batch gets a different one"""
-    person: int = 0
-    """seed of the anatomy: motor units, fibres"""
-    anatomy: EmgConfig = field(default_factory=EmgConfig)
-    """physiology of the forearm; its seed is `person`"""
-    people: tuple[Person, ...] = ()
-    """different people side by side, one a participant (`sample_people`); none: all are the person above"""
-    conditions: Mapping[str, float] = field(default_factory=dict)
-    """what everybody has from the start: names of myoloop.emg.condition_names, strengths 0..1"""
-    movable_band: bool = False
-    """whether `rotation` and `displacement` may move the armband during a run (half a minute to build, then cached)"""
-    posture: bool = False
-    """whether the body's posture shifts muscles under the electrodes and stretches their fibres (needs a movable band)"""
-    control_hz: float = 50.0
-    """control steps per second"""
-    engine: str = "mujoco"
-    """who integrates the physics: `mujoco`, `mjx` or `warp`"""
-    policy: str = POLICY
-    """who drives the muscles: a policy's file, or "baseline", the controller without learning"""
-    baseline: BaselineConfig = field(default_factory=BaselineConfig)
-    """habits of that controller"""
-    force: Force = "direct"
-    """direct: the body's muscles follow the excitation; twitch: the forearm's follow the discharges of their motor units"""
-    exploration: Exploration | None = None
-    """of participants who learn while they act: told all cues, they say by `Act.thought` what a learner needs"""
-    lag_s: float = 0.0
-    """s by which they hear the answer to a step's EMG later than at its end: what is asked then is what they learn from"""
-
-    def __post_init__(self) -> None:
-        if self.force not in get_args(Force):
-            raise unknown_name("force", self.force, get_args(Force), "ParticipantConfig")
-        movable = self.movable_band or self.posture
-        check_conditions(self.conditions, self.armband.channel_labels, movable, "ParticipantConfig.conditions")
 
 
 class Thought(NamedTuple):
@@ -166,12 +116,19 @@ class Participants:
       body = people.move()
     """
 
-    def __init__(self, config: ParticipantConfig, participants: int = 1, threads: int = 0):
+    def __init__(
+        self,
+        config: ParticipantConfig,
+        participants: int = 1,
+        threads: int = 0,
+        on_person: Callable[[int], None] = lambda built: None,
+    ):
         """
         Args:
           config: see `ParticipantConfig`.
           participants: B.
           threads: for the physics of engine `mujoco`; 0: all cores.
+          on_person: called with how many of `people` are built, which takes about half a second each.
 
         Raises:
           MyoloopError: the armband gives no whole number of samples a control step; not one of `people` each; an armband
@@ -191,9 +148,11 @@ class Participants:
         """EMG samples a control step"""
         self.hand = load_hand()
         self.engine = make_engine(config.engine, self.hand, participants, self.control_dt, threads)
-        self._start = self._reference = make_reference(config.reference, participants=participants)
-        mind = _mind(config, self.hand)
-        self.emg_params, worn = _built(config, participants)
+        self._start = self._reference = make_asked(config, participants)
+        mind = make_mind(config, self.hand)
+        self.emg_params, worn = build_forearms(config, participants, on_person)
+        self.bands = worn * (participants // len(worn))
+        """the armband as each of them wears it"""
         force = build_force(self.emg_params) if config.force == "twitch" else None
         self._decide = jax.jit(_decide, static_argnames="samples")
         self._circumstances = healthy(self.emg_params, participants)
@@ -205,6 +164,9 @@ class Participants:
                 self.conditions |= {name: float(strength)} if strength else {}
             else:
                 self.set_condition(name, strength)
+        for number, own in enumerate(config.own_conditions):
+            for name in own.keys() - set(PERSON):
+                self.set_condition(name, own[name], number)
         level = np.array([band.level for band in worn], np.float32)
         neutral = self.engine.reset().length[0].astype(np.float32)
         stance = (neutral, level) if config.posture else None
@@ -239,9 +201,9 @@ class Participants:
         self.steps = 0
         return self.reset_body()
 
-    def reset_body(self) -> BodyState:
-        """Puts only the bodies to rest; reference and EMG go on."""
-        self.body = self.engine.reset()
+    def reset_body(self, who: np.ndarray | None = None) -> BodyState:
+        """Puts only the bodies to rest, of the participants `who` (numbers, or (B,) bool) or all; reference and EMG go on."""
+        self.body = self.engine.reset(ids=who)
         return self.body
 
     @property
@@ -313,19 +275,23 @@ class Participants:
         """Back to the reference."""
         self._reference = release(self._reference, self.time)
 
-    def set_condition(self, name: str, strength: float) -> None:
-        """Changes the recording's circumstances for everybody from the next step on.
+    def set_condition(self, name: str, strength: float, participant: int | None = None) -> None:
+        """Changes the recording's circumstances from the next step on.
 
         Args:
           name: one of `myoloop.emg.conditions.RUN_CONDITIONS`, or "lost_contact:<channel label>".
           strength: 0 (healthy) to 1.
+          participant: of whom; None: everybody, and only that is kept in `conditions`.
 
         Raises:
           MyoloopError: unknown name, a strength outside 0..1, or rotation or displacement without `movable_band`.
         """
+        who = None if participant is None else np.array([participant])
         self._circumstances, self._disorder = set_condition(
-            self.config.armband, self._circumstances, self._disorder, name, strength, self.emg_params.moves
+            self.config.armband, self._circumstances, self._disorder, name, strength, self.emg_params.moves, who
         )
+        if participant is not None:
+            return
         now = {n: s for n, s in self.conditions.items() if n != name}
         self.conditions = now | ({name: float(strength)} if strength else {})
 
@@ -364,43 +330,6 @@ class Participants:
         self._prediction = np.array(state["prediction"])
         self.conditions = {name: float(strength) for name, strength in state["conditions"].items()}
         self.steps = int(state["steps"])
-
-
-def _mind(config: ParticipantConfig, hand: Hand) -> Baseline | LearnedPolicy:
-    """Who drives the muscles."""
-    if config.policy == BASELINE:
-        if config.exploration:
-            raise MyoloopError("the baseline controller does not learn: give the participant a policy's file.")
-        return make_baseline(hand, config.baseline)
-    policy = load_policy(find_file(config.policy, kind="policy")).policy
-    if abs(policy.control_hz - config.control_hz) > 1e-6:
-        raise MyoloopError(
-            f"policy {config.policy} was trained to act at {policy.control_hz:g} Hz, control_hz is {config.control_hz:g}: set "
-            f"control_hz to {policy.control_hz:g}, or train one."
-        )
-    if not config.exploration:
-        return policy
-    if policy.network.recurrent or policy.network.bottleneck:
-        raise MyoloopError(
-            f"policy {config.policy} has recurrent {policy.network.recurrent}, bottleneck {policy.network.bottleneck}: only "
-            "feed-forward policies learn while they act. Choose another policy, or leave out participant.adapt."
-        )
-    return told_all(policy)
-
-
-def _built(config: ParticipantConfig, participants: int) -> tuple[EmgParams, list[Armband]]:
-    """The EMG of the participants, and the armband as each wears it (one if all are the same person)."""
-    moves = Moves() if config.movable_band or config.posture else None
-    ill = {name: strength for name, strength in config.conditions.items() if name in PERSON}
-    if not config.people:
-        person = Person(replace(config.anatomy, seed=config.person), config.armband)
-        return build_person(person, ill, moves), [config.armband]
-    if len(config.people) != participants:
-        raise MyoloopError(f"{len(config.people)} people for {participants} participants: give one each.")
-    bands = [person.band for person in config.people]
-    if participants == 1:
-        return build_person(config.people[0], ill, moves), bands
-    return build_people(config.people, ill, moves), bands
 
 
 def _decide(  # type: ignore[no-untyped-def]

@@ -138,9 +138,10 @@ def command_for(part: str, experiment: Experiment, config: Path, run_dir: Path |
     "software" is the user's own: what the experiment says. Without `run_dir` nothing is kept of it.
     """
     kept = [] if run_dir is None else ["--run-dir", str(run_dir)]
-    if part == "software":
+    if part.startswith("software"):
         assert experiment.decoder is not None
-        return list(experiment.decoder.command)
+        name = part.partition("-")[2] or experiment.participant.id
+        return [word.replace("{id}", name) for word in experiment.decoder.command]
     if not experiment.ros or part not in NODES or is_udp(part, experiment):
         return [sys.executable, "-m", "myoloop", part, str(config), *kept]
     parameters: dict[str, Any] = {"experiment": str(config), "autostart": "true"}
@@ -165,7 +166,8 @@ def parts_of(experiment: Experiment) -> list[str]:
     decoder = experiment.decoder
     if experiment.devices.any:
         parts.append("device")
-    if decoder is not None and decoder.kind != "external":
+    names = listed(experiment)
+    if decoder is not None and decoder.kind != "external" and names:
         parts.append("decoder")
     if decoder is not None and decoder.command:
         if shutil.which(decoder.command[0]) is None:
@@ -173,8 +175,15 @@ def parts_of(experiment: Experiment) -> list[str]:
                 f"decoder.command: '{decoder.command[0]}' cannot be run from {Path.cwd()}: is it installed? Names with a / are "
                 "looked for from the working folder."
             )
-        parts.append("software")
+        each = experiment.population and any("{id}" in word for word in decoder.command)
+        parts += [f"software-{name}" for name in names] if each else ["software"]
     return parts
+
+
+def listed(experiment: Experiment) -> list[str]:
+    """Ids of the participants whose streams go out over LSL."""
+    prefix, many = experiment.participant.id, experiment.population
+    return many.published(prefix) if many else [prefix]
 
 
 def is_udp(part: str, experiment: Experiment) -> bool:

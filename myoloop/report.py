@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
-import os
-import platform
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,17 +13,19 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from myoloop import __version__
 from myoloop.body.names import FINGERS
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
 from myoloop.live.board import read_status
-from myoloop.machine import processor
 from myoloop.report_course import changes, course, learning
+from myoloop.report_environment import environment
 from myoloop.report_pace import pace
 from myoloop.report_page import page
+from myoloop.report_population import population_figures, read_crowd
+from myoloop.report_population_page import population_page, print_population
 from myoloop.report_recording import counted, emg_figures, steps_of
+from myoloop.report_turns import read_turns
 from myoloop.streams.rowlog import read_events, read_rows
 from myoloop.streams.xdf import read_xdf
 from myoloop.task.gestures import GestureScores, score_gestures
@@ -39,9 +38,6 @@ NO_WITNESS: dict[str, Any] = {
     "samples_received": None, "missing": None, "rate_hz": None, "labels": [], "rms_uv": None, "median_frequency_hz": None,
 }  # fmt: skip
 """What is known of a session whose witness could not write down what it saw."""
-
-
-PACKAGES = ("mujoco", "myo-sim", "jax", "numpy", "pylsl", "onnxruntime", "ros-rclpy")
 
 
 def write_report(
@@ -62,6 +58,8 @@ def write_report(
       MyoloopError: the disk is full or the folder is gone; the figures have been printed by then.
     """
     console = console or Console()
+    if _config(run_dir).get("population"):
+        return _write_population(run_dir, witness, console)
     report = measure(run_dir, witness)
     print_figures(report, console)
     text = json.dumps(report, indent=2, allow_nan=False)
@@ -73,6 +71,40 @@ def write_report(
     events = read_events(run_dir / "events.jsonl")
     config = (run_dir / "config.yaml").read_text(encoding="utf-8")
     _write(run_dir / "report.html", page(report, rows, events, stretch, config), report)
+    console.print(f"report: {run_dir / 'report.html'}")
+    return report
+
+
+def _write_population(run_dir: Path, witness: dict[str, Any], console: Console) -> dict[str, Any]:
+    """The same for many participants: the batch's times, and a section `population`."""
+    config, participant = _config(run_dir), read_status(run_dir, "participant") or {}
+    try:
+        if config["population"]["how"] == "in_turn":
+            crowd, rows, participant, witness = read_turns(run_dir, config)
+        else:
+            crowd, rows = read_crowd(run_dir)
+    except MyoloopError as error:
+        console.print(f"no report: {error}")
+        return {"population": None, "failure": _failure(witness, participant)}
+    failure = _failure(witness, participant)
+    me, decoders = config["participant"], [s for s in [read_status(run_dir, "decoder")] if s]
+    report: dict[str, Any] = {
+        "name": config["name"],
+        "duration_s": round(crowd.target.shape[1] / me["control_hz"], 3),
+        "asked_duration_s": config["duration_s"],
+        "failure": failure,
+        "emg": {"armband": armband_from(me["armband"]).name, "channels": crowd.power.shape[2]}
+        | {"samples_sent": participant.get("emg_samples_sent", 0), "samples_received": witness["samples_received"]},
+        "loop": _loop(rows, participant, me["control_hz"]),
+        "decoder": _decoder(config, participant, decoders, witness),
+        "population": population_figures(crowd, config),
+        "environment": environment(config),
+        "messages": participant.get("messages", []) + [m for each in decoders for m in each.get("messages", [])],
+    }
+    print_population(report, console)
+    _write(run_dir / "report.json", json.dumps(report, indent=2, allow_nan=False), report)
+    text = (run_dir / "config.yaml").read_text(encoding="utf-8")
+    _write(run_dir / "report.html", population_page(report, crowd, text), report)
     console.print(f"report: {run_dir / 'report.html'}")
     return report
 
@@ -153,7 +185,7 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "adaptation": learning(run_dir, config, participant),
         "effort": _effort(rows),
         "recording": counted(run_dir, participant, lives, recorder),
-        "environment": _environment(config),
+        "environment": environment(config),
         "messages": participant.get("messages", [])
         + [m for life in [*lives, *served, recorder or {}] for m in life.get("messages", [])],
     }
@@ -355,24 +387,6 @@ def _gestures(scores: GestureScores) -> dict[str, Any]:
     }
 
 
-def _environment(config: dict[str, Any]) -> dict[str, Any]:
-    versions = {"myoloop": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "engine": config["participant"]["engine"],
-        "device": processor(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "ros": config["ros"],
-        "versions": versions,
-        "seed": config["seed"],
-    }
-
-
 def _config(run_dir: Path) -> dict[str, Any]:
     """The experiment that ran, with every default.
 
@@ -412,9 +426,13 @@ def _write(path: Path, text: str, report: dict[str, Any]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        accuracy = report["task"]["accuracy"]
+        accuracy = (
+            (report["population"]["accuracy"] or {}).get("median")
+            if "population" in report
+            else report["task"]["accuracy"]
+        )
         raise MyoloopError(
             f"{path} could not be written: {error.strerror}. Free some space and run `myoloop report {path.parent}`; "
             f"the session's logs are kept. Accuracy was {'unknown' if accuracy is None else f'{accuracy:.4f}'}, "
-            f"samples lost {report['emg']['samples_lost']}."
+            f"samples lost {report['emg'].get('samples_lost')}."
         ) from error

@@ -43,11 +43,11 @@ def page(
     shown = rows[-round(SHOWN_S * control_hz) :]
     begin = float(rows["time"][0])
     figures = {
-        "timeline": _png(_timeline(shown, begin)),
-        "emg": _png(_emg(*stretch, begin)) if len(stretch[0]) else None,
-        "fingers": _png(_fingers(report)) if report["task"]["accuracy"] is not None else None,
-        "latency": _png(_latency(rows)),
-        "course": _png(picture(report)) if report["course"] else None,
+        "timeline": as_png(_timeline(shown, begin)),
+        "emg": as_png(_emg(*stretch, begin)) if len(stretch[0]) else None,
+        "fingers": as_png(_fingers(report)) if report["task"]["accuracy"] is not None else None,
+        "latency": as_png(_latency(rows)),
+        "course": as_png(picture(report)) if report["course"] else None,
     }
     told = [(t - begin, text) for t, text in events if not text.startswith("target ")]
     template = Path(__file__).parent / "templates" / "report.html"
@@ -183,7 +183,7 @@ def _latency(rows: np.ndarray) -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> str:
+def as_png(figure: Figure) -> str:
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
     out = io.BytesIO()

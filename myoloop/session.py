@@ -21,7 +21,7 @@ from myoloop.decoder_switch import DecoderSwitch, keep_status
 from myoloop.experiment import Experiment, save_experiment
 from myoloop.live.board import RECORDING, WITNESS_READY, make_run_dir, read_status, steps_over
 from myoloop.liveline import LiveLine
-from myoloop.processes import BAD_INPUT, CLOSING_S, Backoff, Child, command_for, environment_for, parts_of
+from myoloop.processes import BAD_INPUT, CLOSING_S, Backoff, Child, command_for, environment_for, listed, parts_of
 from myoloop.streams.bag import refuse_without_mcap
 from myoloop.streams.network import use_loopback
 from myoloop.streams.witness import EmgWitness
@@ -107,7 +107,7 @@ class Session:
             self._parts["viewer"] = Child("viewer", command, logs / "viewer.log", env, VIEWER_S)
         self._switch = DecoderSwitch(experiment, self.run_dir, self._parts)
         if run_dir is None:
-            _link_latest(Path(runs), self.run_dir)
+            link_latest(Path(runs), self.run_dir)
         self._stop = threading.Event()
         self._backoff = {name: Backoff() for name in self._parts}
         self._given_up: set[str] = set()
@@ -120,6 +120,11 @@ class Session:
         """Ends the session soon; callable from a signal handler."""
         self._stop.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody ended it."""
+        return self._stop.is_set()
+
     def run(self) -> Path:
         """Runs to the end or until stopped, then writes the report; returns the run folder.
 
@@ -128,7 +133,7 @@ class Session:
         """
         before = {n: signal.signal(n, lambda *_: self.stop()) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
-            witness = EmgWitness(self.experiment.participant.id)
+            witness = EmgWitness(next(iter(listed(self.experiment)), self.experiment.participant.id))
             try:
                 for child in self._parts.values():
                     child.start()
@@ -186,9 +191,9 @@ class Session:
         child = self._parts[name]
         if child.running or name in self._given_up:
             return
-        if name == "software" and child.exit_code == 0:
+        if name.startswith("software") and child.exit_code == 0:
             self._given_up.add(name)
-            line.say("the decoder software has ended")
+            line.say("the decoder software has ended" + name.removeprefix("software").replace("-", " for "))
             return
         if child.exit_code == BAD_INPUT:
             self._given_up.add(name)
@@ -290,7 +295,7 @@ def fresh(path: Path) -> Path:
     return candidate
 
 
-def _link_latest(runs: Path, run_dir: Path) -> None:
+def link_latest(runs: Path, run_dir: Path) -> None:
     latest = runs / "latest"
     partial = runs / f".latest{os.getpid()}"
     try:

@@ -41,7 +41,7 @@ def run(config: EmgConfig, excitation: float, seconds: float, seed: int = 1) -> 
     pool = motor_units.build_pool(config)
     key = noise.address(jnp.uint32(9), jnp.array([seed], jnp.uint32))
     drive = jnp.full((1, len(FOREARM_MUSCLES)), excitation, jnp.float32)
-    start = (motor_units.init_pool(key, pool.muscle.size), jnp.zeros(1, jnp.int32))
+    start = (motor_units.init_pool(key, jnp.arange(pool.muscle.size)), jnp.zeros(1, jnp.int32))
     when = np.asarray(compiled(config, round(seconds * RATE / 40))(start, key, drive))
     block, _, unit = np.nonzero(when >= 0)
     sample = block * 40 + when[when >= 0]
@@ -213,7 +213,7 @@ def test_fast_onsets_start_with_doublets_and_slow_ones_do_not():
     key = noise.address(jnp.uint32(9), jnp.array([1], jnp.uint32))
 
     def first_intervals(rise_s: float) -> np.ndarray:
-        state, when = motor_units.init_pool(key, pool.muscle.size), []
+        state, when = motor_units.init_pool(key, jnp.arange(pool.muscle.size)), []
         step = jax.jit(
             lambda s, start, e: motor_units.discharge(
                 params, jnp.asarray(pool.muscle), config, RATE, s, key, start, jnp.full((1, 26), e), 40

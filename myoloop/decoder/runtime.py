@@ -88,7 +88,7 @@ class OnnxDecoder:
     def reset(self) -> None:
         """Forget all EMG seen so far. The counters stay."""
         self._buffer = np.zeros((0, self.channels), np.float32)
-        self._state = self._silence()
+        self._state = self.silence()
 
     def push(self, chunk: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """Take the next samples; returns the predictions that became due.
@@ -123,12 +123,12 @@ class OnnxDecoder:
         if not np.isfinite(emg).all():
             self._refuse_input(emg)
             return None
-        prediction, *states = self._session.run(self._outputs, {"emg": emg[None], **self._state})
-        fault = _fault(prediction, states)
+        prediction, states = self.call(emg[None], self._state)
+        fault = _fault(prediction, list(states.values()))
         if fault:
             self._refuse_output(fault)
             return None
-        self._state = {spec.name: value for spec, value in zip(self._states, states, strict=True)}
+        self._state = states
         self.predictions += 1
         return np.clip(prediction[0], 0.0, 1.0)
 
@@ -151,10 +151,20 @@ class OnnxDecoder:
                 fault,
             )
         self.refused_outputs += 1
-        self._state = self._silence()
+        self._state = self.silence()
 
-    def _silence(self) -> dict[str, np.ndarray]:
-        """The state before the first sample."""
+    @property
+    def takes_batches(self) -> bool:
+        """Whether one call may answer several participants."""
+        return all(isinstance(node.shape[0], str) or node.shape[0] in (None, -1) for node in self._session.get_inputs())
+
+    def call(self, emg: np.ndarray, state: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The model itself: predictions (B, 5) and the next state of EMG (B, window, channels); nothing is checked."""
+        prediction, *states = self._session.run(self._outputs, {"emg": emg, **state})
+        return prediction, {spec.name: value for spec, value in zip(self._states, states, strict=True)}
+
+    def silence(self) -> dict[str, np.ndarray]:
+        """The state of one participant before the first sample."""
         return {spec.name: spec.zeros() for spec in self._states}
 
     def _try_once(self) -> None:

@@ -190,8 +190,9 @@ def set_condition(
     name: str,
     strength: float,
     moves: Moves | None = None,
+    who: np.ndarray | None = None,
 ) -> tuple[Circumstances, Disorder]:
-    """Both with one run-time condition changed for everybody.
+    """Both with one run-time condition changed for everybody, or for the participants `who` (numbers).
 
     Args: strength: 0..1; of rotation and displacement, the part of the way that `moves` (EmgParams.moves) allows.
 
@@ -209,14 +210,19 @@ def set_condition(
     batch = int(np.shape(circumstances.mains_uv)[0])
     circumstances = completed(circumstances, batch)
 
-    def every(value: float) -> np.ndarray:
-        return np.full(batch, value, np.float32)
+    chosen = np.arange(batch) if who is None else who
+
+    def set_to(value: float, before: Array) -> np.ndarray:
+        now = np.array(before, np.float32)
+        now[chosen] = value
+        return now
 
     if name in Disorder._fields:
-        return circumstances, disorder._replace(**{name: every(strength)})  # type: ignore[arg-type]
+        changed = set_to(strength, getattr(disorder, name))
+        return circumstances, disorder._replace(**{name: changed})  # type: ignore[arg-type]
     if name.startswith("lost_contact:"):
         contact = np.array(circumstances.contact)
-        contact[:, band.channel_labels.index(name.split(":", 1)[1])] = 1.0 - strength
+        contact[chosen, band.channel_labels.index(name.split(":", 1)[1])] = 1.0 - strength
         return circumstances._replace(contact=contact), disorder  # type: ignore[arg-type]
     if name in MOVING and moves is None:
         raise stays(name)
@@ -229,7 +235,8 @@ def set_condition(
         "rotation": ("rotation_deg", moves.turn_deg),
         "displacement": ("displacement_mm", moves.wrist_mm),
     }[name]
-    return circumstances._replace(**{field: every(most * strength)}), disorder  # type: ignore[arg-type]
+    changed = set_to(most * strength, getattr(circumstances, field))
+    return circumstances._replace(**{field: changed}), disorder  # type: ignore[arg-type]
 
 
 def _lost(params: EmgParams, part: float, place: int) -> np.ndarray:

@@ -124,11 +124,11 @@ def most_discharges(config: EmgConfig, samples: int, rate_hz: float) -> int:
     return 1 + (ticks - 1) // shortest_interval(config) + (config.doublet_probability > 0)
 
 
-def init_pool(key: Array, units: int) -> PoolState:
-    """Clocks at random phases. key: (B,) uint32."""
-    unit = jnp.arange(units, dtype=jnp.int32)
-    phase = uniform(address(key[:, None], jnp.int32(1), unit[None, :]))
-    word = address(address(key, jnp.int32(2))[:, None], unit[None, :]) & jnp.uint32(0xFFFFFFFE)
+def init_pool(key: Array, unit: Array) -> PoolState:
+    """Clocks at random phases. key: (B,) uint32; unit: (U,) or (B, U) int32, the numbers by which chance is drawn."""
+    unit = jnp.broadcast_to(unit, (key.shape[0], unit.shape[-1]))
+    phase = uniform(address(key[:, None], jnp.int32(1), unit))
+    word = address(address(key, jnp.int32(2))[:, None], unit) & jnp.uint32(0xFFFFFFFE)
     trace = jnp.zeros((key.shape[0], len(FOREARM_MUSCLES)), jnp.int32)
     return PoolState(1 + (phase * TICKS).astype(jnp.int32), word, trace)
 

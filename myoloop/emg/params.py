@@ -57,6 +57,10 @@ class EmgParams:
     """(C,) pick-up of mains hum, about 1."""
     muscle: Array
     """(U,) int32, index of each unit's muscle in FOREARM_MUSCLES; the same for all people of a batch."""
+    number: Array
+    """(U,) int32, each unit's place among the person's own: by it its randomness is drawn, alone and in a batch alike."""
+    seed: Array
+    """() uint32, the person's: `config.seed`."""
     twitches: Twitches
     """Twitches of the units, and the force of the healthy pool (force.py)."""
     lowrank_error: Array
@@ -116,6 +120,8 @@ def build_emg(band: Armband, config: EmgConfig | None = None, moves: Moves | Non
         band=band,
         config=config,
         muscle=jnp.asarray(pool.muscle, jnp.int32),
+        number=jnp.arange(len(pool.muscle), dtype=jnp.int32),
+        seed=jnp.uint32(config.seed & 0xFFFFFFFF),
         twitches=jax.tree.map(jnp.asarray, build_twitches(pool, config)),
         lowrank_error=jnp.float32(low.error),
         moved=None if moved is None else jnp.asarray(moved.view(np.uint16)),
@@ -191,6 +197,7 @@ def _widen(params: EmgParams, counts: np.ndarray, rank: int, length: int, longes
         shapes=jnp.asarray(shifted.reshape(DRIVE_HOLD * rank, -1)),
         stretched=jnp.asarray(stretched),
         muscle=jnp.asarray(np.repeat(np.arange(counts.size), counts), jnp.int32),
+        number=jnp.asarray(np.where(real, np.asarray(params.number)[order], -1), jnp.int32),
         twitches=twitches,
     )
 

@@ -7,7 +7,7 @@ crowd = build_people(sample_people(seed=1, count=16))      # stacked: the 16 par
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +17,8 @@ from myoloop.emg.armband import Armband, armband
 from myoloop.emg.conditions import apply_conditions
 from myoloop.emg.config import EmgConfig
 from myoloop.emg.params import EmgParams, build_emg, stack_params
+from myoloop.emg.person_seeds import person_seeds
 from myoloop.emg.placement import Moves
-from myoloop.errors import MyoloopError
 
 RADIUS_MM = (42.0, 3.5, 34.0, 52.0)  # forearm (circumference 264 +- 22 mm, both sexes; from memory of ANSUR 1988)
 FAT_MM = (3.5, 1.5, 1.0, 9.0)  # forearm subcutaneous fat (estimate: 2-6 mm; Kuiken et al. 2003 take 3-18)
@@ -74,10 +74,7 @@ def sample_people(
     seed: int, count: int, band: Armband | None = None, config: EmgConfig | None = None
 ) -> tuple[Person, ...]:
     """A population: `count` people, the same for the same seed. More of them begin with the same ones."""
-    if count < 1 or seed < 0:
-        raise MyoloopError(f"{count} people of seed {seed} asked; expected 1 or more, and a seed of 0 or more.")
-    seeds = np.random.default_rng([seed, 9002]).integers(0, 2**31, count)
-    return tuple(sample_person(int(each), band, config) for each in seeds)
+    return tuple(sample_person(each, band, config) for each in person_seeds(seed, count))
 
 
 def build_person(
@@ -88,7 +85,16 @@ def build_person(
 
 
 def build_people(
-    people: Sequence[Person], conditions: Mapping[str, float] | None = None, moves: Moves | None = None
+    people: Sequence[Person],
+    conditions: Mapping[str, float] | Sequence[Mapping[str, float]] | None = None,
+    moves: Moves | None = None,
+    on_person: Callable[[int], None] = lambda built: None,
 ) -> EmgParams:
-    """These people side by side in one batch: `build_people(sample_people(seed=1, count=16))`."""
-    return stack_params([build_person(person, conditions, moves) for person in people])
+    """These people side by side in one batch: `build_people(sample_people(seed=1, count=16))`; conditions: of all, or one
+    mapping each; on_person: called with how many are built."""
+    each = [conditions or {}] * len(people) if conditions is None or isinstance(conditions, Mapping) else conditions
+    built = []
+    for person, ill in zip(people, each, strict=True):
+        built.append(build_person(person, ill, moves))
+        on_person(len(built))
+    return stack_params(built)

@@ -96,13 +96,13 @@ class Discharges(NamedTuple):
 
 
 def init_emg(params: EmgParams, seeds: int | Sequence[int] | np.ndarray | Array) -> EmgState:
-    """A silent start for each seed; equal seeds give equal noise and discharges."""
-    key = address(jnp.uint32(params.config.seed & 0xFFFFFFFF), jnp.atleast_1d(jnp.asarray(seeds, jnp.uint32)))
+    """A silent start for each seed; equal seeds of the same person give equal noise and discharges, alone and in a batch."""
+    key = address(params.seed, jnp.atleast_1d(jnp.asarray(seeds, jnp.uint32)))
     batch, channels = key.shape[0], params.band.channels
     return EmgState(
         key=key,
         sample=jnp.zeros(batch, jnp.int32),
-        pool=motor_units.init_pool(key, params.units),
+        pool=motor_units.init_pool(key, params.number),
         overhang=jnp.zeros((batch, channels, params.overhang), jnp.float32),
         filter=jnp.zeros((batch, channels, filters.filter_states(params.band)), jnp.float32),
     )

@@ -21,7 +21,8 @@ from myoloop.emg.condition_names import MOVING, PERSON, check_conditions
 from myoloop.emg.config import EmgConfig
 from myoloop.emg.people import ANGLE_DEG, LEVEL, Person, sample_people
 from myoloop.errors import MyoloopError, unknown_name
-from myoloop.participant import Force, ParticipantConfig
+from myoloop.participant import ParticipantConfig
+from myoloop.participant_config import Force
 from myoloop.task.reference import ASSIGNMENTS, HELD_OUT_FROM, KINDS, ReferenceConfig
 
 SPLITS = ("training", "validation", "test", "test_same_people")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -19,21 +17,20 @@ from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.adaptation import Adaptation
 from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir, wait_until_heard
 from myoloop.live.commanded import Commanded
-from myoloop.live.feedback import LOST_AFTER_S, AnswerTimes, FeedbackHold
+from myoloop.live.feedback import LOST_AFTER_S, FeedbackHold
 from myoloop.live.link import Link, lag_s, longest_s
+from myoloop.live.member import Member, Spent
 from myoloop.live.person import participant_config
-from myoloop.live.record import STEP_COLUMNS, Info, StepRecord
+from myoloop.live.record import Info, StepRecord
 from myoloop.live.requests import Requests
-from myoloop.live.tally import Tally, bits
 from myoloop.live.threaded import Threaded
-from myoloop.participant import Act, Participants
+from myoloop.participant import Participants
 from myoloop.sections import LinkSettings
 from myoloop.streams.clock import Clock, LockstepClock, RealtimeClock, SimulatedClock, Tick
 from myoloop.streams.commands import CommandInbox
 from myoloop.streams.network import use_loopback
-from myoloop.streams.outlets import ParticipantOutlets, refuse_taken_id
+from myoloop.streams.outlets import refuse_taken_id
 from myoloop.streams.predictions import PredictionInbox
-from myoloop.streams.rowlog import EventLog, RowLog
 
 
 class LiveParticipant(Threaded):
@@ -60,21 +57,8 @@ class LiveParticipant(Threaded):
         self._board = Board(self._run_dir, "participant", self.status)
         for note in self._people.notes:
             self._board.say(note)
-        self._log = RowLog(self._run_dir / "steps", STEP_COLUMNS, self._board.say) if self._run_dir else None
-        self._events = EventLog(self._run_dir / "events.jsonl", self._board.say) if self._run_dir else None
         refuse_taken_id(me.id, wait_s=0.3)  # once more: building took seconds
-        emg = self._people.emg_params
-        self._outlets = ParticipantOutlets(
-            me.id,
-            band.channel_labels,
-            band.rate_hz,
-            me.control_hz,
-            emg_about=dataclasses.asdict(band),
-            participant_about={"person": me.person, "engine": me.engine, "policy": me.policy, "seed": experiment.seed},
-            spikes_about={"muap_delay_s": emg.muap_delay / emg.band.internal_rate_hz},
-            events_about={"gestures": json.dumps(me.reference.gestures), "clock": experiment.clock.kind},
-        )
-        self._outlets.refuse_unfound()
+        self._member = Member(experiment, self._people, 0, me.id, me.person, self._run_dir, self._board.say, self._now)
         self._clock = self._make_clock()
         self._inbox = PredictionInbox(me.id, self._board.say, self._clock.now)
         link = experiment.link
@@ -89,20 +73,19 @@ class LiveParticipant(Threaded):
         super().__init__(participant=self._run)
         self.error: BaseException | None = None
         """what ended the loop, if something went wrong"""
-        self._tally = Tally()
-        self._answers = AnswerTimes(me.control_hz)
         self._overruns = 0
         self._clock_moved_s = 0.0
         self._began = self._ended = 0.0
         self._diverged = 0
         self._fresh = True  # the body or the EMG begins anew: what came before has nothing to do with it
-        self._prompts = {bits(np.array(labels)): name for name, labels in me.reference.gestures.items()}
-        self._last: StepRecord | None = None
         self._adaptation: Adaptation | None = None
         if me.adapt is not None:
             self._adaptation = Adaptation(experiment, self._people, self._link, self._run_dir, self._board.say)
         self._phase = "ready"
         self._board.start()
+
+    def _now(self) -> float:
+        return self._clock.now()
 
     def _make_clock(self) -> Clock:
         period_s, settings = 1.0 / self.experiment.participant.control_hz, self.experiment.clock
@@ -139,16 +122,13 @@ class LiveParticipant(Threaded):
         self._inbox.close()
         self._commands.close()
         linger_while_recorded(self._run_dir)
-        self._outlets.close()
+        self._member.close()
         self._board.close()
-        if self._log and self._events:
-            self._log.close()
-            self._events.close()
 
     @property
     def finished(self) -> bool:
         """Whether the session's duration has been reached."""
-        return self._tally.steps >= round(self.experiment.duration_s * self.experiment.participant.control_hz)
+        return self._member.tally.steps >= round(self.experiment.duration_s * self.experiment.participant.control_hz)
 
     def subscribe(self, watcher: Callable[[StepRecord], None]) -> None:
         """`watcher` is called with each step's record from the loop's thread: it must return at once."""
@@ -203,7 +183,7 @@ class LiveParticipant(Threaded):
 
     def status(self) -> dict[str, Any]:
         """Where the session stands: JSON-able numbers and strings."""
-        last = self._last
+        last = self._member.last
         lost = bool(last and last.stale)
         level, message = "ok", self._phase
         if self.error:
@@ -216,16 +196,16 @@ class LiveParticipant(Threaded):
             "phase": self._phase,
             "level": level,
             "message": message,
-            "time_s": self._tally.steps / self.experiment.participant.control_hz,
-            **self._tally.status(),
+            "time_s": self._member.tally.steps / self.experiment.participant.control_hz,
+            **self._member.tally.status(),
             "overruns": self._overruns,
             "clock": self.experiment.clock.kind,
             "wall_s": round((self._ended or pylsl.local_clock()) - self._began, 3) if self._began else 0.0,
             "timeouts": self._clock.timeouts,
             "clock_moved_s": round(self._clock_moved_s, 3),
             "diverged": self._diverged,
-            "emg_samples_sent": self._outlets.emg_samples,
-            "sent": dict(self._outlets.sent),
+            "emg_samples_sent": self._member.sent["emg"],
+            "sent": dict(self._member.sent),
             "target": last.target.tolist() if last else None,
             "prediction": last.prediction.tolist() if last else None,
             "predictions": self._inbox.accepted,
@@ -237,7 +217,7 @@ class LiveParticipant(Threaded):
             "commands": self._commands.accepted,
             "commands_refused": self._commands.refused,
             "decoder_wanted": self.requests.decoder_wanted,
-            "log_failed": self._log.failed if self._log else None,
+            "log_failed": self._member.log_failed,
             "learner": self._adaptation.status() if self._adaptation else None,
         }
 
@@ -324,7 +304,7 @@ class LiveParticipant(Threaded):
             self._clock_moved_s += tick.skipped_s
             self._board.say(f"the process was held up for {tick.skipped_s:.1f} s: the time line was moved")
             self._event(f"clock moved {tick.skipped_s:.3f}")
-        if self.requests.obey(tick.started, self._tally.steps / self.experiment.participant.control_hz):
+        if self.requests.obey(tick.started, self._member.tally.steps / self.experiment.participant.control_hz):
             self._fresh = True
         if self._adaptation and (news := self._adaptation.use()):
             self._event(news)
@@ -333,15 +313,11 @@ class LiveParticipant(Threaded):
         if self.experiment.participant.feedback:
             self._people.perceive(feedback.values)
         act = self._people.act()
-        chunk = act.chunk[0]
         if self._adaptation:
-            self._adaptation.tell(self._tally.steps, tick.deadline, act, self._fresh)
+            self._adaptation.tell(self._member.tally.steps, tick.deadline, act, self._fresh)
             self._fresh = False
         acted = now()
-        first_sample = self._outlets.emg_samples
-        self._outlets.emg(chunk, tick.deadline)
-        self._push_spikes(act, tick.deadline)
-        self._answers.sent(tick.deadline, pylsl.local_clock())
+        self._member.send(act, tick.deadline)
         pushed = now()
         body = self._people.move()
         moved = now()
@@ -351,49 +327,11 @@ class LiveParticipant(Threaded):
             self._event("body diverged")
             body = self._people.reset_body()
             self._fresh = True
-        joints_deg = np.degrees(body.qpos[0])
-        target = act.target[0]
-        if self._last is None or not np.array_equal(target, self._last.target):
-            self._event("target " + bits(target), tick.deadline)
-            if name := self._prompts.get(bits(target)):
-                self._event("prompt " + name, tick.deadline)
-        wanted_deg = np.degrees(act.wanted[0])
-        self._outlets.state(tick.deadline, target, joints_deg, wanted_deg, act.excitation[0])
-        self._outlets.feedback(tick.deadline, feedback.values, feedback.age_s, feedback.latency_ms)
-        self._tally.judge(feedback, target)
-        step_ms = 1e3 * (now() - begin)
+        spent = Spent(begin, acted, pushed, moved)
+        record = self._member.finish(tick, act, body, feedback, spent)
         self._overruns += self._clock.overrun(tick)
-        if self._log:
-            self._log.append(
-                tick.deadline, started=tick.started - tick.deadline, policy_emg_ms=1e3 * (acted - begin),
-                push_ms=1e3 * (pushed - acted), body_ms=1e3 * (moved - pushed), step_ms=step_ms, target=target,
-                reference=act.reference[0], prediction=feedback.values, prediction_age_s=feedback.age_s,
-                stale=feedback.stale, feedback_latency_ms=feedback.latency_ms, answer_ms=self._answers.ms(feedback),
-                waited_ms=1e3 * tick.waited_s, joints_deg=joints_deg,
-                wanted_deg=wanted_deg, excitation=act.excitation[0],
-            )  # fmt: skip
-        self._last = StepRecord(
-            self._tally.steps, tick.deadline, step_ms, target, feedback.values, feedback.age_s, feedback.stale,
-            feedback.latency_ms, act.reference[0], joints_deg, np.degrees(body.qvel[0]), act.excitation[0],
-            body.fingertips[0], float(np.mean(act.excitation[0] ** 2)), self._tally.accuracy, chunk, first_sample,
-        )  # fmt: skip
-        self._tally.step(feedback, act.excitation[0], step_ms)
         for watcher in self._watchers:
-            watcher(self._last)
-
-    def _push_spikes(self, act: Act, newest: float) -> None:
-        """Discharges with their times on the EMG's time line.
-
-        A device sample is the first of its `decimation` internal ones, so the chunk's newest lies that many before its end.
-        """
-        fired = self._people.discharges(act)
-        band = self._people.emg_params.band
-        last = int(act.spikes.start[0]) + (self._people.samples - 1) * band.decimation
-        times = newest + (fired.sample - last) / band.internal_rate_hz
-        self._outlets.spikes(np.stack([fired.muscle, fired.unit], axis=1), times)
+            watcher(record)
 
     def _event(self, text: str, time: float = 0.0) -> None:
-        time = time or self._clock.now()
-        self._outlets.event(text, time)
-        if self._events:
-            self._events.append(time, text)
+        self._member.event(text, time)

@@ -7,11 +7,12 @@ import dataclasses
 from myoloop.emg.armband import armband_from
 from myoloop.emg.conductor import conductor_from
 from myoloop.emg.config import config_from
-from myoloop.emg.people import sample_person
+from myoloop.emg.people import Person, sample_people, sample_person
 from myoloop.experiment import Experiment
 from myoloop.live.link import lag_s
 from myoloop.participant import ParticipantConfig
 from myoloop.policy.exploration import Exploration
+from myoloop.population_settings import PopulationSettings
 from myoloop.sections import ReferenceSettings
 from myoloop.task.prompts import PromptsConfig
 from myoloop.task.recorded import RecordedConfig
@@ -40,6 +41,24 @@ def participant_config(experiment: Experiment) -> ParticipantConfig:
         exploration=_exploration(experiment),
         lag_s=lag_s(experiment.link, me.control_hz),
     )
+
+
+def population_config(experiment: Experiment) -> ParticipantConfig:
+    """The same for the population: `participant`, but for who the people are."""
+    settings = experiment.population
+    assert settings is not None
+    config = participant_config(
+        experiment.model_copy(update={"participant": experiment.participant.model_copy(update={"sample": False})})
+    )
+    people = _people(settings, config)
+    own = tuple(each.conditions for each in settings.persons)
+    return dataclasses.replace(config, people=people, own_conditions=own, alike=settings.motion == "same")
+
+
+def _people(settings: PopulationSettings, config: ParticipantConfig) -> tuple[Person, ...]:
+    if settings.persons:
+        return tuple(sample_person(each.person, config.armband, config.anatomy) for each in settings.persons)
+    return sample_people(settings.seed, settings.count, config.armband, config.anatomy)
 
 
 def _exploration(experiment: Experiment) -> Exploration | None:

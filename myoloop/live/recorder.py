@@ -29,7 +29,7 @@ HELD_UP_S = 1.0
 """s between two looks that say that this process was stopped or starved."""
 ROOM_BYTES = 1_000_000
 """A disk with less is full: LabRecorder writes in blocks."""
-BEFORE = ("ready", "waiting for a decoder")
+BEFORE = ("ready", "waiting for a decoder", "waiting for decoders")
 """Phases of the participant in which a decoder is still awaited."""
 
 
@@ -51,14 +51,16 @@ class LiveRecorder(Threaded):
         """
         refuse_without_labrecorder()
         use_loopback()
-        self._participant = experiment.participant.id
+        many, name = experiment.population, experiment.participant.id
+        self._participants = many.published(name) if many else [name]
         self._awaited = experiment.decoder is not None
         self._wait_s = experiment.participant.wait_for_decoder_s
         self._run_dir = make_run_dir(run_dir)
         refuse_second(self._run_dir)
         self._board = Board(self._run_dir, "recorder", self.status)
         self._said = Said()
-        self._own = {stream_name(self._participant, stream) for stream in PARTICIPANT_STREAMS}
+        self._own = {stream_name(name, stream) for name in self._participants for stream in PARTICIPANT_STREAMS}
+        self._predictions = {stream_name(name, "prediction") for name in self._participants}
         self._writers: list[XdfWriter] = []
         self._known: set[str] = set()  # uids
         self._recovered: set[tuple[str, str]] = set()  # (name, source_id) that LabRecorder finds again
@@ -104,7 +106,7 @@ class LiveRecorder(Threaded):
             os._exit(0)  # its thread would keep the process from ending
 
     def _run(self) -> None:
-        mine = " or ".join(f"name='{stream_name(self._participant, stream)}'" for stream in STREAM_TYPES)
+        mine = " or ".join(f"name='{name}'" for name in sorted(self._own | self._predictions))
         # in parentheses: liblsl puts its own "session_id='...' and" before it
         resolver = pylsl.ContinuousResolver(pred=f"({mine} or type='{STREAM_TYPES['prediction']}')")
         try:
@@ -127,7 +129,7 @@ class LiveRecorder(Threaded):
     def _meant(self, info: pylsl.StreamInfo) -> bool:
         """The session's streams, and a decoder's that is not named as another participant's: as PredictionInbox has it."""
         name = info.name()
-        return name in self._own or name == stream_name(self._participant, "prediction") or (
+        return name in self._own or name in self._predictions or (
             info.type() == STREAM_TYPES["prediction"] and not name.endswith("_prediction")
         )  # fmt: skip
 
@@ -139,7 +141,7 @@ class LiveRecorder(Threaded):
         self._began = self._began or now
         status = read_status(self._run_dir, "participant")
         over = status["phase"] not in BEFORE if status else now - self._began > self._wait_s
-        return over or not self._awaited or bool(there - self._own)
+        return over or not self._awaited or len(there - self._own) >= len(self._participants)
 
     def _record(self, infos: list[pylsl.StreamInfo]) -> None:
         self._phase = "opening" if not self._writers else self._phase

@@ -82,7 +82,7 @@ class Requests:
             raise MyoloopError(f"seed is {seed}: expected 0 or more.")
 
         def do() -> None:
-            self._people.reset([seed])
+            self._people.reset([seed] * self._people.participants)
             self._reset = True
             self._target_until = 0.0
             self._event(f"reset {seed}")

@@ -71,13 +71,21 @@ class PredictionInbox:
     participant's. The newest outlet wins. A restarted decoder is found again by itself.
     """
 
-    def __init__(self, participant: str, say: Callable[[str], None], now: Callable[[], float] = pylsl.local_clock):
+    def __init__(
+        self,
+        participant: str,
+        say: Callable[[str], None],
+        now: Callable[[], float] = pylsl.local_clock,
+        named: bool = False,
+    ):
         """
         Args:
           participant: its id.
           say: called from the thread, once for each kind of problem.
           now: the session's time, s.
+          named: only a stream named for this participant will do; for one of many.
         """
+        self._named = named
         self._now = now
         self._name = stream_name(participant, "prediction")
         self._say = say
@@ -113,7 +121,9 @@ class PredictionInbox:
 
     def _run(self) -> None:
         # in parentheses: liblsl puts its own "session_id='...' and" before it, and would find other sessions' streams
-        wanted = f"(name='{self._name}' or type='{STREAM_TYPES['prediction']}')"
+        wanted = (
+            f"name='{self._name}'" if self._named else f"(name='{self._name}' or type='{STREAM_TYPES['prediction']}')"
+        )
         follower = StreamFollower(wanted, prefer=self._prefer, buffer_s=1.0)
         try:
             while not self._stop.is_set():
@@ -133,7 +143,7 @@ class PredictionInbox:
         if len(named) > 1:
             self._once("several", f"{len(named)} streams are named '{self._name}': using the newest")
         by_type = [i for i in infos if not i.name().endswith("_prediction")]
-        return named or newest_first(by_type)
+        return named or ([] if self._named else newest_first(by_type))
 
     def _take(self, block: Block) -> None:
         """Checks a block at once: of a flood each answer alone would take the loop's interpreter for too long."""
