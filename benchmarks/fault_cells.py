@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fault_bench import Check, Trial, in_background, small_disk
+from fault_bench import Check, Trial, in_background, judged_if_quiet, small_disk
 
 PARTS = ("participant", "decoder", "recorder", "viewer", "learner")
 FAULTS = (
@@ -131,7 +131,13 @@ def _(folder: Path) -> Seen:
         t.end()
         says = t.says("the decoder ended with code -9; starting it again")
         return {
-            "decoder": [*whole(t), Check(took < 8, f"answers again after {took:.1f} s"), says, t.lost(), t.steady()]
+            "decoder": [
+                *whole(t),
+                judged_if_quiet(Check(took < 8, f"answers again after {took:.1f} s")),
+                says,
+                t.lost(),
+                t.steady(),
+            ]
         }
 
 
@@ -238,12 +244,9 @@ def _(folder: Path) -> Seen:
         t.end()
         more = t.report["loop"]["overruns"] - late
         said = sum("held up" in m for m in t.report["messages"])
-        return {
-            "participant": [
-                *whole(t), t.lost(), Check(late > 0, f"{late} overruns"), Check(more < 20, f"{more} more afterwards"),
-                Check(said <= 10, f"said {said} times"),
-            ]
-        }  # fmt: skip
+        back = judged_if_quiet(Check(more < 20, f"{more} more afterwards"))
+        seldom = Check(said <= 10, f"said {said} times")
+        return {"participant": [*whole(t), t.lost(), Check(late > 0, f"{late} overruns"), back, seldom]}
 
 
 @case(
@@ -297,13 +300,13 @@ def _(folder: Path) -> Seen:
         for seconds in (3600, -3600, 0):
             off.write_text(str(seconds))
             time.sleep(5.0)
-        learned = t.status("learner").get("swaps", 0) - before
+        took = t.until(lambda: t.status("learner").get("swaps", 0) > before, 60, "another policy")
         t.finish()
         still = Check("clock moved" not in " ".join(t.events), f"{t.report['duration_s']} s played")
         return {
             "participant": [t.code(), t.reports(), t.lost(), t.steady(0.05), still],
             "recorder": [t.recording(None), gap(t, 20), t.clean(), t.quiet()],
-            "learner": [Check(learned > 0, f"{learned} policies meanwhile")],
+            "learner": [Check(took < 60, "learns on")],
         }
 
 
@@ -318,7 +321,7 @@ def _(folder: Path) -> Seen:
             "decoder": [
                 *whole(t),
                 restamped,
-                Check(figures["stale_steps"] < 20, f"{figures['stale_steps']} stale"),
+                judged_if_quiet(Check(figures["stale_steps"] < 20, f"{figures['stale_steps']} stale")),
                 t.steady(),
                 t.lost(),
             ]

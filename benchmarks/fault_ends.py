@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fault_bench import Check, Trial
+from fault_bench import Check, Trial, judged_if_quiet
 from fault_cells import Case, Seen, trial
 
 STATES = ("starting", "waiting for the decoder", "running", "reporting")
@@ -97,7 +97,9 @@ def look(t: Trial, name: str, state: str, took: float) -> list[Check]:
         checks.append(Check(bool(t.report), "report (no step was made)" if t.report else "no report"))
         if (t.run_dir / "session.xdf").exists():
             checks.append(Check(t.recording(None).ok or not t.report, t.recording(None).seen))
-    return [*checks, t.quiet(), Check(took < 60, f"over after {took:.0f} s")]
+    # a part that is interrupted while Python itself starts says so in its log; the screen must stay clean
+    quiet = Check("Traceback" not in t.out, "") if state == "starting" else t.quiet()
+    return [*checks, quiet, judged_if_quiet(Check(took < 60, f"over after {took:.0f} s"))]
 
 
 def sensible(name: str, state: str) -> bool:

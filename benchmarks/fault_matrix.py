@@ -24,6 +24,7 @@ from typing import Any
 
 import fault_data  # noqa: F401  registers its cells
 import fault_ends
+import fault_view  # noqa: F401
 import tyro
 from fault_bench import Check, Stuck
 from fault_cells import CASES, FAULTS, PARTS, SENSELESS, Case
@@ -123,7 +124,7 @@ def as_markdown(result: dict[str, Any]) -> str:
     ran = [c for c in cells if c["passed"] is not None]
     lines = [
         f"{sum(c['passed'] for c in ran)} of {len(ran)} cells as expected, measured {result['date']} on {result['device']}, "
-        f"{result['cores']} cores, {result['at_once']} sessions side by side.",
+        f"{result['cores']} cores, {result['at_once']} sessions side by side, load average {result['load_average'][0]:g}.",
         "",
         "| fault | part | expected | seen | |",
         "|---|---|---|---|---|",
@@ -157,6 +158,19 @@ def write_page(page: Path, text: str) -> None:
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
+def written(config: Config, cells: list[Cell]) -> dict[str, Any]:
+    """The result as it is now, in its files."""
+    result = {
+        "cells": cells, "date": time.strftime("%Y-%m-%d"), "device": processor(), "cores": os.cpu_count(),
+        "system": platform.platform(), "at_once": config.at_once, "load_average": [round(x, 1) for x in os.getloadavg()],
+    }  # fmt: skip
+    if config.out:
+        config.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if config.page:
+        write_page(config.page, as_markdown(result))
+    return result
+
+
 def main(config: Config) -> None:
     """Runs, shows, writes."""
     CASES.sort(key=lambda case: FAULTS.index(case.fault))
@@ -168,30 +182,22 @@ def main(config: Config) -> None:
     ]
     cells: list[Cell] = []
     console = Console(stderr=True)
+    old = json.loads(config.out.read_text(encoding="utf-8"))["cells"] if config.out and config.out.exists() else []
+    result = written(config, merged(old, cells))
     with tempfile.TemporaryDirectory(prefix="myoloop-faults-") as scratch, ThreadPoolExecutor(config.at_once) as pool:
         base = config.keep or Path(scratch)
         jobs = [pool.submit(run_case, case, (base / f"{number:02d}").resolve()) for number, case in enumerate(wanted)]
         for job in track(as_completed(jobs), "cells", len(jobs), console=console):
             for cell in job.result():
                 cells.append(cell)
-                console.print(
-                    f"{'pass' if cell['passed'] else 'FAIL'} {cell['fault']} x {cell['part']}: {cell['seen']}",
-                    soft_wrap=True,
-                )
-    old = json.loads(config.out.read_text())["cells"] if config.out and config.out.exists() else []
-    result = {
-        "cells": merged(old, cells), "date": time.strftime("%Y-%m-%d"), "device": processor(), "cores": os.cpu_count(),
-        "system": platform.platform(), "at_once": config.at_once, "load_average": [round(x, 1) for x in os.getloadavg()],
-    }  # fmt: skip
+                passed = "pass" if cell["passed"] else "FAIL"
+                console.print(f"{passed} {cell['fault']} x {cell['part']}: {cell['seen']}", soft_wrap=True)
+            result = written(config, merged(old, cells))  # after every cell: it takes long, and may be ended
     table = Table("fault", *PARTS, title="pass, FAIL, - (no sense or not run)")
     found = {(c["fault"], c["part"]): c["passed"] for c in result["cells"]}
     for fault in FAULTS:
         table.add_row(fault, *({True: "pass", False: "FAIL"}.get(found.get((fault, part)), "-") for part in PARTS))  # type: ignore[arg-type]
     console.print(table)
-    if config.out:
-        config.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if config.page:
-        write_page(config.page, as_markdown(result))
     print(
         json.dumps(
             {"cells": len(result["cells"]), "failed": [f"{c['fault']} x {c['part']}" for c in cells if not c["passed"]]}

@@ -174,6 +174,9 @@ def loop(experiment: Experiment, namespace: str, run_dir: Path | None, ending: E
     if experiment.record.mcap:
         bag = managed_node("bag_recorder", namespace, {**common, "use_sim_time": simulated}, **options)
         actions += [bag, *bring_up(bag)]
+    if experiment.view.on:  # looks for the next free port by itself
+        view = managed_node("viewer", namespace, common, **options)
+        actions += [view, *bring_up(view)]
     for part in parts_of(experiment):
         if part in ("device", "software") or is_udp(part, experiment):
             actions.append(beside(part, experiment, config, run_dir))

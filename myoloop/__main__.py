@@ -1,6 +1,11 @@
 """`python -m myoloop` is the `myoloop` command."""
 
-from myoloop.cli import main
+import sys
+
+try:
+    from myoloop.cli import main
+except KeyboardInterrupt:  # while it loads
+    sys.exit(130)
 
 if __name__ == "__main__":
     main()

@@ -150,12 +150,18 @@ def save_experiment(experiment: Experiment, path: Path) -> None:
     path.write_text(yaml.safe_dump(experiment.model_dump(), sort_keys=False), encoding="utf-8")
 
 
+SHORT_FORMS = {"record": "xdf", "clock": "kind"}
+"""Sections that a file may give as one value, and which of their keys that is."""
+
+
 def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
         below = raw.get(section)
         if below is None:
             below = raw[section] = {}
+        if key == f"{section}.{last}" and section in SHORT_FORMS and isinstance(below, bool | str):
+            below = raw[section] = {SHORT_FORMS[section]: below}
         if not isinstance(below, dict):
             raise MyoloopError(f"'{section}' is {below!r}: expected a mapping with keys like '{last}'.")
         raw = below

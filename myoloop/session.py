@@ -19,7 +19,7 @@ from rich.console import Console
 
 from myoloop.decoder_switch import DecoderSwitch, keep_status
 from myoloop.experiment import Experiment, save_experiment
-from myoloop.live.board import RECORDING, WITNESS_READY, make_run_dir, read_status
+from myoloop.live.board import RECORDING, WITNESS_READY, make_run_dir, read_status, steps_over
 from myoloop.liveline import LiveLine
 from myoloop.processes import BAD_INPUT, CLOSING_S, Backoff, Child, command_for, environment_for, listed, parts_of
 from myoloop.streams.bag import refuse_without_mcap
@@ -272,7 +272,7 @@ class Session:
                 participant.interrupt()
             until = time.monotonic() + STEPPING_S
             while time.monotonic() < until and (participant is None or participant.running):
-                if (read_status(self.run_dir, "participant") or {}).get("phase") in ("finished", "stopped", "failed"):
+                if steps_over(self.run_dir):
                     break
                 time.sleep(0.05)
             if decoder is not None:

@@ -16,7 +16,7 @@ from xdf_samples import stream, write_xdf
 from myoloop.errors import MyoloopError
 from myoloop.experiment import load_experiment
 from myoloop.live.adaptation import unusable
-from myoloop.live.board import MOST, RECORDING, Board, read_status
+from myoloop.live.board import MOST, RECORDING, Board, read_status, steps_over
 from myoloop.live.recorder import has_room, refuse_second
 from myoloop.report import rewrite_report
 from myoloop.session import Session
@@ -91,6 +91,15 @@ def test_a_status_that_cannot_be_written_leaves_no_part_behind(tmp_path: Path, m
     assert not list(tmp_path.iterdir()) and board.messages == [
         "decoder.status.json cannot be written: No space left on device"
     ]
+
+
+@pytest.mark.parametrize(("phase", "waits"), [("running", False), ("finished", True), ("stopped", True)])
+def test_a_decoder_keeps_its_stream_for_the_recorder_only_when_the_session_ends(
+    tmp_path: Path, phase: str, waits: bool
+) -> None:
+    assert not steps_over(None) and not steps_over(tmp_path)
+    (tmp_path / "participant.status.json").write_text(json.dumps({"phase": phase}))
+    assert steps_over(tmp_path) is waits
 
 
 def test_the_report_is_about_what_ran_also_if_its_configuration_was_changed(tmp_path: Path) -> None:
@@ -191,7 +200,7 @@ def test_cells_that_were_not_run_again_are_kept_and_the_table_goes_between_its_m
     )
     page = tmp_path / "page.md"
     page.write_text(f"begin\n{fault_matrix.BEGIN}\nold table\n{fault_matrix.END}\nend\n")
-    told = {"cells": cells, "date": "today", "device": "a chip", "cores": 2, "at_once": 1}
+    told = {"cells": cells, "date": "today", "device": "a chip", "cores": 2, "at_once": 1, "load_average": [1.0]}
     fault_matrix.write_page(page, fault_matrix.as_markdown(told))
     text = page.read_text()
     assert text.startswith("begin\n") and text.endswith("end\n") and "old table" not in text and "**no**" in text

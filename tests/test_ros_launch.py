@@ -48,7 +48,7 @@ def test_the_launch_file_starts_executables_that_exist() -> None:
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "managed_node"
         if isinstance(call.args[0], ast.Constant)
     }
-    assert started == {"virtual_participant", "onnx_decoder", "bag_recorder"}
+    assert started == {"virtual_participant", "onnx_decoder", "bag_recorder", "viewer"}
     assert all(os.access(REPO / "nodes" / name, os.X_OK) for name in started)
 
 

@@ -140,11 +140,11 @@ def test_the_shipped_analyzers_take_every_entry_of_diagnostics_once(nodes: dict,
     ],
 )
 def test_topics_come_at_the_control_rate_by_their_stamps(nodes: dict, client: Client, topic: str, kind: str) -> None:
-    heard = [m for _, m in client.hear(topic, kind, 2.0, sensor=topic == "emg")]
+    heard = [m for _, m in client.hear(topic, kind, 1.0, sensor=topic == "emg")]
     stamps = np.array([m["header"]["stamp"]["sec"] + 1e-9 * m["header"]["stamp"]["nanosec"] for m in heard])
     if topic == "prediction":  # is stamped when it is sent, which a busy machine does in bursts
         stamps = np.array([m["emg_time"] for m in heard])
-    assert len(stamps) > 20 and np.all(np.diff(stamps) > 0)
+    assert len(stamps) > 10 and np.all(np.diff(stamps) > 0)
     assert np.median(np.diff(stamps)) == pytest.approx(0.02, rel=0.25)
 
 
@@ -188,7 +188,7 @@ def test_what_may_not_change_says_why_and_what_to_do(
 
 def test_the_policy_for_sros2_allows_what_the_nodes_do_and_nothing_else(nodes: dict, client: Client) -> None:
     allowed = policy()
-    assert set(allowed) == {"virtual_participant", "onnx_decoder", "bag_recorder"}
+    assert set(allowed) == {"virtual_participant", "onnx_decoder", "bag_recorder", "viewer"}
     for node in nodes:
         kinds = {kind: names - {"/clock"} for kind, names in allowed[node].items()}  # here time is not simulated
         assert advertised(client, node) == kinds

@@ -135,6 +135,15 @@ def client() -> Any:
     client.close()
 
 
+def moves(client: Client) -> bool:
+    """Whether control steps are told, in a while."""
+    for _ in range(20):
+        heard = [m for _, m in client.hear("what/it/does", "myoloop_msgs/msg/ParticipantState", 1.0)]
+        if heard and heard[-1]["step"] > heard[0]["step"]:
+            return True
+    return False
+
+
 def test_names_are_remapped_and_the_lifecycle_is_walked_again_and_again(tmp_path: Path, client: Client) -> None:
     """A participant under another name, with another topic and parameters from outside, from birth to finalized."""
     file = write_experiment(tmp_path, participant={"id": f"{ME}_walk"}, decoder=None)
@@ -152,8 +161,7 @@ def test_names_are_remapped_and_the_lifecycle_is_walked_again_and_again(tmp_path
             assert not refused["success"] and "activate the node first" in refused["message"]
             for _ in range(2 if turn == 0 else 1):
                 assert client.change("somebody", ACTIVATE) is True and client.state("somebody") == "active"
-                heard = [m for _, m in client.hear("what/it/does", "myoloop_msgs/msg/ParticipantState", 1.0)]
-                assert heard and heard[-1]["step"] > heard[0]["step"]
+                assert moves(client)
                 assert client.call("again", "myoloop_msgs/srv/Reset", seed=3)["success"]
                 if turn == 0:
                     assert client.change("somebody", DEACTIVATE) is True and client.state("somebody") == "inactive"
@@ -203,3 +211,12 @@ def test_topics_are_not_recorded_without_ros(tmp_path: Path) -> None:
     file = write_experiment(tmp_path, record={"mcap": True}, ros=False)
     with pytest.raises(MyoloopError, match="records ROS topics"):
         load_experiment(file)
+
+
+def test_a_key_beside_a_short_form_can_be_set_on_the_command_line(tmp_path: Path) -> None:
+    from myoloop.experiment import load_experiment
+
+    file = write_experiment(tmp_path, record=False, clock="lockstep")
+    settings = load_experiment(file, {"record.mcap": True, "clock.timeout_s": 2.0})
+    assert (settings.record.xdf, settings.record.mcap) == (False, True)
+    assert (settings.clock.kind, settings.clock.timeout_s) == ("lockstep", 2.0)

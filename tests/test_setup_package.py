@@ -23,7 +23,9 @@ from packaging.utils import canonicalize_name
 import myoloop
 
 REPO = Path(__file__).parent.parent
-MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "myo-sim": "myo_sim", "types-pyyaml": ""}
+MODULES = {
+    "pyyaml": "yaml", "scikit-learn": "sklearn", "myo-sim": "myo_sim", "types-pyyaml": "", "mcap-ros2-support": "mcap_ros2",
+}  # fmt: skip
 """Distributions whose module is not called like them."""
 
 
@@ -125,7 +127,7 @@ def test_setup_py_and_both_package_xml_agree(declared: dict) -> None:
 
 def test_node_executables_lie_where_ros_looks_for_them_and_are_this_checkouts() -> None:
     folder = Path(sys.prefix) / "lib" / "myoloop"
-    for name in ("virtual_participant", "onnx_decoder"):
+    for name in ("virtual_participant", "onnx_decoder", "bag_recorder"):
         assert os.access(folder / name, os.X_OK)
         assert (folder / name).samefile(REPO / "nodes" / name)
     helper = folder / "live_node.py"

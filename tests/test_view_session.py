@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -29,7 +31,7 @@ def status(folder: Path, part: str) -> dict[str, Any]:
         return {}
 
 
-def wait(there: Any, seconds: float = 90.0) -> None:
+def wait(there: Any, seconds: float = 180.0) -> None:
     until = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < until
@@ -55,9 +57,18 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             assert answer.status == 200
         assert sender.send(SwitchDecoder(name="decoder_flexion"))
         os.kill(viewer["pid"], signal.SIGKILL)
-        wait(lambda: status(folder, "viewer").get("pid", viewer["pid"]) != viewer["pid"])
-        os.kill(status(folder, "viewer")["pid"], signal.SIGSTOP)
-        out, _ = run.communicate(timeout=120)
+        again: list[int] = []
+
+        def came_again() -> bool:
+            for child in psutil.Process(run.pid).children():
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    if child.pid != viewer["pid"] and "viewer" in child.cmdline():
+                        again.append(child.pid)
+            return bool(again)
+
+        wait(came_again)
+        os.kill(again[0], signal.SIGSTOP)
+        out, _ = run.communicate(timeout=100)
         assert run.returncode == 0, out
     finally:
         sender.close()

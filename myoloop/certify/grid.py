@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ MOST_LATENCY_MS = 45.0
 """Feedback latency that one of a hundred answers may exceed: two control steps and a little."""
 SHIPPED = (16, 2000.0)
 """Channels and rate of the decoder that ships."""
+BATCH_MOST = 32
+"""Participants of a batch beyond which is not looked: LSL's ports end there."""
 START_S = 240.0
 """How long sessions may take beyond their length: building motor units and compiling."""
 
@@ -144,6 +147,27 @@ def walk(places: Iterable[Place]) -> Iterator[tuple[Place, list[dict[str, Any]]]
             _holds_more(place, Place(d["channels"], d["rate_hz"], d["participants"])) for d in done if not d["carried"]
         ):
             yield place, done
+
+
+def measure_batch(seconds: float, say: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
+    """How many participants one process carries, each with its streams and a decoder; None where that is not built in."""
+    try:
+        capacity = importlib.import_module("myoloop.capacity")
+    except ImportError:
+        return None
+    tries: dict[int, dict[str, Any]] = {}
+
+    def fits(participants: int) -> bool:
+        say(f"{participants} participants in one process")
+        measured = capacity.measure(participants, seconds)
+        tries[participants] = {
+            "step_ms_p99": round(measured.step_ms_p99, 2),
+            "overrun_share": round(measured.overrun_share, 5),
+        }
+        return bool(measured.holds)
+
+    most, failed_at = capacity.find_most(fits, BATCH_MOST, 2)
+    return {"participants": most, "failed_at": failed_at, "engine": "mujoco", "carried": most > 0, "tries": tries}
 
 
 def _holds_more(place: Place, than: Place) -> bool:

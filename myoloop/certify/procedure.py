@@ -27,6 +27,8 @@ LINKS_S, QUICK_LINKS_S = 20.0, 5.0
 """Seconds that each link is measured."""
 CELL_S, QUICK_CELL_S = 30.0, 8.0
 """Seconds that each session lasts."""
+BATCH_S = 10.0
+"""The same of many participants in one process."""
 RESULT, PAGE = "certify.json", "certify.html"
 
 
@@ -80,7 +82,12 @@ def certify(out: Path, quick: bool = False, console: Console | None = None) -> d
             bar.update(cells, description=describe(place._asdict()), completed=places.index(place))
             done.append(grid.measure_place(place, cell_s, Path(scratch)))
             result["grid"] = done
+        result["batch"] = (
+            None if quick else grid.measure_batch(BATCH_S, lambda text: bar.update(cells, description=text))
+        )
         bar.update(cells, description="sessions", completed=len(places))
+    if result["batch"]:
+        result["batch"]["tries"] = {str(count): told for count, told in result["batch"]["tries"].items()}
     result |= {"headline": headline(result), "words": words(result), "limits": _limits()}
     (folder / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     write_page(result, folder / PAGE)

@@ -33,6 +33,9 @@ WITNESS_S = 20.0
 RECORDING = "recording.on"
 """File in the run folder while a session records: its participant keeps the streams open until it is gone."""
 
+OVER = ("finished", "stopped", "failed")
+"""Phases of a participant that makes no more steps."""
+
 LINGER_S = 20.0
 """How long it does so at most."""
 
@@ -119,6 +122,12 @@ def wait_until_heard(run_dir: Path | None, stop: threading.Event) -> None:
         while not (run_dir / WITNESS_READY).exists() and time.monotonic() < until:
             if stop.wait(0.05):
                 return
+
+
+def steps_over(run_dir: Path | None) -> bool:
+    """Whether the participant of this folder's session has made its last step."""
+    status = read_status(run_dir, "participant") if run_dir else None
+    return status is not None and status.get("phase") in OVER
 
 
 def linger_while_recorded(run_dir: Path | None) -> None:

@@ -17,7 +17,7 @@ from myoloop.decoder.contract import check_against
 from myoloop.decoder.runtime import OnnxDecoder
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, load_experiment
-from myoloop.live.board import RECORDING, Board, linger_while_recorded, log, make_run_dir
+from myoloop.live.board import RECORDING, Board, linger_while_recorded, log, make_run_dir, steps_over
 from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import Block, StreamFollower
 from myoloop.streams.network import use_loopback
@@ -108,7 +108,7 @@ class LiveDecoder(Threaded):
 
     def close(self) -> None:
         self.stop()
-        if self.error is None:  # else the session is to hear of it, and start another
+        if steps_over(self._run_dir):  # else it failed or was switched, and another is to take its place
             linger_while_recorded(self._run_dir)
         self._outlet = None  # liblsl takes the stream off the network when its last handle goes
         self._board.close()

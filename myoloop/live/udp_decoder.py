@@ -20,7 +20,7 @@ from myoloop.devices.udp import UdpInbox
 from myoloop.emg.armband import armband_from
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
-from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir
+from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir, steps_over
 from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import StreamFollower
 from myoloop.streams.network import use_loopback
@@ -84,7 +84,7 @@ class LiveUdpDecoder(Threaded):
     def close(self) -> None:
         self.stop()
         self._inbox.close()
-        if self.error is None:  # else the session is to hear of it, and start another
+        if steps_over(self._run_dir):  # else it failed or was switched, and another is to take its place
             linger_while_recorded(self._run_dir)
         self._outlet = None  # liblsl takes the stream off the network when its last handle goes
         self._board.close()

@@ -73,6 +73,7 @@ class Page:
           send: called from threads of the server with each command; may take seconds.
         """
         self._server, self._about, self._send = server, about, send
+        self._drawn = float("nan")  # stamp of the posture that was drawn last
         self._pending: dict[str, tuple[float, Command]] = {}
         gui = server.gui
         gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium", brand_color=(31, 95, 174))
@@ -140,9 +141,10 @@ class Page:
                 self._send(command)
 
     def draw_hand(self, signals: Signals) -> None:
-        """The hand as it is now."""
-        if not np.isfinite(signals.joints.last).all():
+        """The hand as it is now, if it has moved on."""
+        if signals.joints.newest == self._drawn or not np.isfinite(signals.joints.last).all():
             return
+        self._drawn = signals.joints.newest
         wanted = signals.reference.last if np.isfinite(signals.reference.last).all() else None
         said = np.nan_to_num(signals.feedback.last[:5], nan=0.0)
         self.scene.show(signals.joints.last, wanted, signals.drawn_excitation(), said)

@@ -78,12 +78,14 @@ class Track:
         self._stamps: deque[float] = deque(maxlen=round(window_s * most_hz))
         self.last = np.full(width, np.nan, np.float32)
         """(width,) the newest row; NaN before the first"""
+        self.newest = float("nan")
+        """its stamp"""
 
     def add(self, samples: np.ndarray, stamps: np.ndarray) -> None:
         """Takes in rows (n, width) with their stamps (n,)."""
         self._rows.extend(np.asarray(samples, np.float32))
         self._stamps.extend(stamps.tolist())
-        self.last = self._rows[-1]
+        self.last, self.newest = self._rows[-1], self._stamps[-1]
 
     def since(self, start: float) -> tuple[np.ndarray, np.ndarray]:
         """Stamps (n,) and rows (n, width) from `start` on."""
