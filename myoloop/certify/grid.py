@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -149,12 +148,10 @@ def walk(places: Iterable[Place]) -> Iterator[tuple[Place, list[dict[str, Any]]]
             yield place, done
 
 
-def measure_batch(seconds: float, say: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
-    """How many participants one process carries, each with its streams and a decoder; None where that is not built in."""
-    try:
-        capacity = importlib.import_module("myoloop.capacity")
-    except ImportError:
-        return None
+def measure_batch(seconds: float, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """How many participants one process carries, each with its streams and a decoder."""
+    from myoloop import capacity
+
     tries: dict[int, dict[str, Any]] = {}
 
     def fits(participants: int) -> bool:
