@@ -155,8 +155,7 @@ class LiveViewer(Threaded):
         now = time.monotonic()
         if now - drawn["hand"] >= HAND_S:
             drawn["hand"] = now
-            self.page.draw_hand(self.signals)
-            self._frames += 1
+            self._frames += self.page.draw_hand(self.signals)
         if now - drawn["charts"] >= CHARTS_S:
             drawn["charts"] = now
             self.page.charts.draw(self.signals)
