@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -24,9 +23,6 @@ exports = SubcommandApp()
 
 ABOUT = """A virtual participant for EMG interfaces: a simulated hand whose surface EMG goes out over Lab Streaming Layer, and a
 decoder whose predictions come back. `myoloop run` does it all; `myoloop COMMAND --help` explains one command."""
-
-VIEWER_NICE = 10
-"""How much the viewer stands back behind the loop when both want the processor."""
 
 File = Annotated[Path, tyro.conf.Positional]
 
@@ -197,8 +193,9 @@ def viewer(experiment: File, /, run_dir: Path | None = None) -> None:
     """
     from myoloop.experiment import load_experiment
     from myoloop.live.viewer import LiveViewer
+    from myoloop.machine import stand_back
 
-    os.nice(VIEWER_NICE)
+    stand_back()
     _live(LiveViewer(load_experiment(experiment), run_dir))
 
 
@@ -216,12 +213,13 @@ def view(session: File, /, host: str | None = None, port: int | None = None, par
     """
     from myoloop.experiment import load_experiment
     from myoloop.live.viewer import LiveViewer
+    from myoloop.machine import stand_back
 
     given = {"view.host": host, "view.port": port, "participant.id": participant}
     changes = {key: value for key, value in given.items() if value is not None}
     folder = session if session.is_dir() else None
     loaded = load_experiment(folder / "config.yaml" if folder else session, changes)
-    os.nice(VIEWER_NICE)
+    stand_back()
     _live(LiveViewer(loaded, folder, write_status=False))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -40,3 +41,12 @@ def keep_compiled() -> None:
     if os.access(folder, os.W_OK):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def stand_back(nice: int = 10) -> None:
+    """Lets other processes go first. Linux weighs whole sessions against each other, and `nice` only within one: so where this
+    process leads a session of its own, as those of `myoloop run` do, the session stands back too."""
+    os.nice(nice)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # a kernel without groups
+            Path("/proc/self/autogroup").write_text(str(nice))

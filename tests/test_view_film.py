@@ -15,7 +15,7 @@ from myoloop.errors import MyoloopError
 from myoloop.live.record import STEP_COLUMNS
 from myoloop.streams.rowlog import RowLog
 from myoloop.view.colours import FLEXED
-from myoloop.view.session_data import STRETCH, read_session
+from myoloop.view.session_data import STRETCH, read_session, without_pauses
 
 STEPS = 100
 
@@ -57,6 +57,16 @@ def test_a_session_is_read_as_it_was_logged(run_dir: Path) -> None:
     assert data.emg_time[0] == 0.0
     with pytest.raises(MyoloopError, match="steps"):
         read_session(run_dir / "nothing")
+
+
+def test_pauses_are_left_out_of_films() -> None:
+    steps = 100.0 + 0.02 * np.arange(100)
+    steps[60:] += 30.0
+    samples = (
+        steps[:, None] + np.array([-0.015, -0.01, -0.005, 0.0])
+    ).ravel()  # what each step made, the newest at its stamp
+    np.testing.assert_allclose(without_pauses(steps, steps), 0.02 * np.arange(100), atol=1e-9)
+    np.testing.assert_allclose(np.diff(without_pauses(steps, samples)), 0.005, atol=1e-9)
 
 
 def green(picture: Image.Image) -> int:

@@ -34,7 +34,7 @@ HAND_S, CHARTS_S, FIGURES_S = 0.05, 0.125, 0.5
 """How often each part is drawn at most."""
 POLL_S = 0.02
 TOLD_S = 10.0
-"""How long the viewer's own message stays among the events."""
+"""How long a message stays on the page."""
 NEEDED = ("viser", "mjviser")
 
 
@@ -71,6 +71,7 @@ class LiveViewer(Threaded):
         self._uid = ""
         self._frames = self._most_clients = 0
         self._busy_s = 0.0
+        self._heard = 0  # messages of the participant
         self._note: tuple[float, str] | None = None
         self._sender = CommandSender(self._id)
         self.server = open_server(experiment.view.host, experiment.view.port)
@@ -154,8 +155,7 @@ class LiveViewer(Threaded):
         now = time.monotonic()
         if now - drawn["hand"] >= HAND_S:
             drawn["hand"] = now
-            self.page.draw_hand(self.signals)
-            self._frames += 1
+            self._frames += self.page.draw_hand(self.signals)
         if now - drawn["charts"] >= CHARTS_S:
             drawn["charts"] = now
             self.page.charts.draw(self.signals)
@@ -170,8 +170,10 @@ class LiveViewer(Threaded):
             status = read_status(self._run_dir, "participant") or {}
             decoder = read_status(self._run_dir, "decoder") or {}
             status["decoder"] = decoder.get("name") or status.get("prediction_source")
-            if said := status.get("messages"):
-                status["said"] = said[-1]
+            said = status.get("messages", [])
+            if len(said) > self._heard:
+                self._note = time.monotonic(), said[-1]
+            self._heard = len(said)
         elif np.isfinite(self.signals.emg.newest):
             status["phase"] = "running" if pylsl.local_clock() - self.signals.emg.newest < 1.0 else "silent"
         if self._note and time.monotonic() - self._note[0] < TOLD_S:

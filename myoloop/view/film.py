@@ -92,7 +92,7 @@ class Layout:
     def _emg(self, draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], time: float) -> None:
         data = self._data
         channels = data.emg_uv.shape[1]
-        title = f"EMG, {channels} channels, {self._gap_uv:g} µV apart" if channels else "EMG was not kept"
+        title = f"EMG, {channels} channels, {self._gap_uv:g} uV apart" if channels else "EMG was not kept"
         left, top, right, bottom = self._plot(draw, box, title)
         first, last = np.searchsorted(data.emg_time, (time - WINDOW_S, time))
         if last - first < 2:

@@ -140,14 +140,15 @@ class Page:
                 del self._pending[kind]
                 self._send(command)
 
-    def draw_hand(self, signals: Signals) -> None:
-        """The hand as it is now, if it has moved on."""
+    def draw_hand(self, signals: Signals) -> bool:
+        """The hand as it is now, if it has moved on; whether it has."""
         if signals.joints.newest == self._drawn or not np.isfinite(signals.joints.last).all():
-            return
+            return False
         self._drawn = signals.joints.newest
         wanted = signals.reference.last if np.isfinite(signals.reference.last).all() else None
         said = np.nan_to_num(signals.feedback.last[:5], nan=0.0)
         self.scene.show(signals.joints.last, wanted, signals.drawn_excitation(), said)
+        return True
 
     def draw_figures(self, signals: Signals, status: dict[str, Any]) -> None:
         """The figures and the last events."""

@@ -16,13 +16,16 @@ from myoloop.streams.xdf import SESSION_FILE, XdfSession, XdfStream, read_xdf
 STRETCH = "emg_stretch.npz"
 """The last seconds of EMG that a session keeps anyway."""
 
+PAUSE_S = 0.4
+"""Steps further apart lie on both sides of a pause."""
+
 
 class SessionData(NamedTuple):
     """A session, one row a control step; times in s from its first step."""
 
     name: str
     time: np.ndarray
-    """(steps,) s"""
+    """(steps,) s, pauses left out"""
     joints_deg: np.ndarray
     """(steps, 23)"""
     wanted_deg: np.ndarray | None
@@ -50,12 +53,20 @@ def read_session(path: Path) -> SessionData:
     rows = read_rows(path / "steps")
     if not len(rows):
         raise MyoloopError(f"the session in {path} made no step: nothing to show.")
-    begin = float(rows["time"][0])
     stamps, emg = _emg_of(path)
+    time = without_pauses(rows["time"], rows["time"])
     return SessionData(
-        path.resolve().name, rows["time"] - begin, rows["joints_deg"], rows["wanted_deg"], rows["excitation"],
-        rows["target"], rows["prediction"], stamps - begin, emg,
+        path.resolve().name, time, rows["joints_deg"], rows["wanted_deg"], rows["excitation"],
+        rows["target"], rows["prediction"], without_pauses(rows["time"], stamps), emg,
     )  # fmt: skip
+
+
+def without_pauses(steps: np.ndarray, stamps: np.ndarray) -> np.ndarray:
+    """Seconds from the first step for stamps (n,), as if the steps, of the stamps `steps`, had never paused."""
+    apart = np.diff(steps, prepend=steps[0])
+    left_out = np.cumsum(np.where(apart > PAUSE_S, apart - np.median(apart), 0.0))
+    step = np.searchsorted(steps, stamps, side="left").clip(0, len(steps) - 1)  # the one that made the sample
+    return np.asarray(stamps - steps[0] - left_out[step])
 
 
 def _emg_of(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -73,13 +84,12 @@ def _from_xdf(path: Path) -> SessionData:
     session = read_xdf(path)
     needed = {name: _stream(session, name, path) for name in ("kinematics", "target", "excitation", "feedback")}
     time = needed["kinematics"].stamps
-    begin = float(time[0])
     said = _at(needed["feedback"], time)[:, :5]
     wanted = session.streams.get("reference")
     emg = session.streams["emg"]
     return SessionData(
-        path.stem, time - begin, needed["kinematics"].samples, None if wanted is None else _at(wanted, time),
-        _at(needed["excitation"], time), _at(needed["target"], time), said, emg.stamps - begin, emg.samples,
+        path.stem, without_pauses(time, time), needed["kinematics"].samples, None if wanted is None else _at(wanted, time),
+        _at(needed["excitation"], time), _at(needed["target"], time), said, without_pauses(time, emg.stamps), emg.samples,
     )  # fmt: skip
 
 

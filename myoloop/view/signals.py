@@ -111,12 +111,12 @@ class Signals:
         self.events: deque[str] = deque(maxlen=EVENTS)
         """the newest last, with the participant's time"""
         self._begin: float | None = None
-        self._gaps = self._moved = self._rate_hz = 0.0  # samples, samples, Hz
+        self._gaps = self._moved_s = self._rate_hz = 0.0  # samples, s, Hz
 
     @property
     def missing(self) -> int:
         """EMG samples that never came here, by their stamps; those that were not made because of a pause do not count."""
-        return max(0, round(self._gaps - self._moved))
+        return max(0, round(self._gaps - self._moved_s * self._rate_hz))
 
     def add_emg(self, samples: np.ndarray, stamps: np.ndarray, rate_hz: float) -> None:
         """Takes in samples (n, channels), microvolts, with their stamps (n,)."""
@@ -129,11 +129,11 @@ class Signals:
 
     def add_event(self, text: str, stamp: float) -> None:
         """Takes in an event."""
+        since = f"{stamp - self._begin - self._moved_s:7.1f} s" if self._begin is not None else " " * 9
+        self.events.append(f"{since}  {text}")
         if text.startswith("clock moved "):
             with contextlib.suppress(ValueError):
-                self._moved += float(text.split()[-1]) * self._rate_hz
-        since = f"{stamp - self._begin:7.1f} s" if self._begin is not None else " " * 9
-        self.events.append(f"{since}  {text}")
+                self._moved_s += float(text.split()[-1])
 
     def fingers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the window: seconds before now (n,), target (n, 5) and prediction (n, 5), for steps of which both are there."""
