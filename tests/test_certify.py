@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +179,30 @@ def test_growth_is_the_end_against_what_was_after_the_warm_up() -> None:
     assert grown(rising, 95.0) is None
 
 
-def test_a_look_sees_memory_threads_and_files_of_a_process() -> None:
-    before = look(psutil.Process(), 0.0)
-    held = np.ones(5_000_000)
-    with Path(__file__).open() as file:
-        after = look(psutil.Process(), 1.0)
-    assert before is not None and after is not None and file.closed
-    assert after.memory_mb - before.memory_mb > 1e-6 * held.nbytes / 2 and after.files == before.files + 1
+CHILD = """
+import threading, time
+print("ready", flush=True)
+input()
+held, file = bytearray(b"1") * 40_000_000, open(__file__)
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+print("grown", flush=True)
+input()
+"""
+
+
+def test_a_look_sees_memory_threads_and_files_of_a_process(tmp_path: Path) -> None:
+    program = tmp_path / "child.py"
+    program.write_text(CHILD)
+    with subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == "ready\n"
+        running = psutil.Process(child.pid)
+        before = look(running, 0.0)
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "grown\n"
+        after = look(running, 1.0)
+        child.stdin.close()
+    assert before is not None and after is not None
+    assert 39 < after.memory_mb - before.memory_mb < 45
+    assert after.files == before.files + 1 and after.threads == before.threads + 1
+    assert look(running, 2.0) is None, "it has ended"
