@@ -81,7 +81,8 @@ def test_the_file_holds_every_sample_event_and_prediction(recorded: Path) -> Non
     assert len(held["kept_prediction"]["time_series"]) == read_status(recorded, "decoder")["predictions"] > 200
     assert report["recording"]["lost"] == 0 and report["recording"]["problem"] is None
     streams = report["recording"]["streams"]
-    assert set(streams) == set(held) and len(streams) == 8
+    kinds = "emg events excitation feedback kinematics prediction reference spikes target"
+    assert set(streams) == set(held) == {f"kept_{kind}" for kind in kinds.split()}
     for name, counts in streams.items():
         assert counts["sent"] == counts["recorded"] == len(held[name]["time_series"]) > 0, name
 
