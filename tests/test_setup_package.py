@@ -97,7 +97,7 @@ def test_everything_the_project_imports_is_declared(declared: dict) -> None:
     names = [canonicalize_name(r.name) for r in requirements(declared, "record", "view", "dev")]
     known = {MODULES.get(name, name.replace("-", "_")) for name in names} | {"myoloop"}
     # of a declared one's own making, or imported only where it is there
-    known |= {"mujoco_warp", "warp", "pydantic_core", "jaxlib", "packaging", "PIL", "msgspec"}
+    known |= {"mujoco_warp", "warp", "pydantic_core", "jaxlib", "packaging", "PIL", "msgspec", "websockets"}
     for folder in ("myoloop", "training", "benchmarks"):
         for file in (REPO / folder).rglob("*.py"):
             if file.name.startswith("peer_"):  # runs in an environment of its own
