@@ -67,18 +67,18 @@ class BlackboxRun:
     """copy or online."""
     rounds: int = 2
     """copy: how often is recorded, copied and adapted."""
-    record_s: float = 600.0
+    record_s: float = 1800.0
     """copy: participant time of each recorded session, s."""
-    exploration: float = 0.3
+    exploration: float = 0.15
     """copy: standard deviation of random changes to the actions while recording."""
     pairs: tuple[Path, ...] = ()
     """copy: more recordings of EMG with the answers of this decoder to learn from, pairs.npz of other runs."""
-    steps: int = 300_000
+    steps: int = 400_000
     """copy: control steps of phase 2 in each round."""
     online_s: float = 7200.0
     """online: participant time in which it learns, s."""
-    movement: float | None = None
-    """Cost of joint torques that differ from the habit's; default: the learner's own."""
+    movement: float | None = 10.0
+    """Cost of joint torques that differ from the habit's; None: the learner's own."""
     calibrate_s: float = 240.0
     """Participant time of the first session, calibration included, s."""
     measure_s: float = 180.0

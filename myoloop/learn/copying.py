@@ -28,7 +28,7 @@ class CopyConfig:
     stretch_s: float = 5.0
     """s of EMG that are learned from, or kept out, together."""
     training: TrainingConfig = dataclasses.field(
-        default_factory=lambda: TrainingConfig(updates=600, augmentation=AugmentationConfig(0.0, 0.0, 0.0, 0.0))
+        default_factory=lambda: TrainingConfig(updates=2000, augmentation=AugmentationConfig(0.0, 0.0, 0.0, 0.0))
     )
     """As it is trained: on the EMG as it was, since the original's answers belong to this and no other."""
 
