@@ -45,6 +45,8 @@ class Config:
     """faults, by any part of their names; default: all"""
     part: tuple[str, ...] = ()
     """parts; default: all"""
+    missing: bool = False
+    """only cells that have not passed yet, by the file of the result"""
     at_once: int = 2
     """sessions side by side"""
     out: Path | None = None
@@ -183,6 +185,9 @@ def main(config: Config) -> None:
     cells: list[Cell] = []
     console = Console(stderr=True)
     old = json.loads(config.out.read_text(encoding="utf-8"))["cells"] if config.out and config.out.exists() else []
+    if config.missing:
+        passed = {(cell["fault"], cell["part"]) for cell in old if cell["passed"]}
+        wanted = [case for case in wanted if not {(case.fault, part) for part in case.expected} <= passed]
     result = written(config, merged(old, cells))
     with tempfile.TemporaryDirectory(prefix="myoloop-faults-") as scratch, ThreadPoolExecutor(config.at_once) as pool:
         base = config.keep or Path(scratch)
