@@ -20,8 +20,9 @@ def processor() -> str:
 
 def keep_compiled() -> None:
     """Lets JAX keep what it compiles in the user's cache folder, for this process and those that it starts: the next ones
-    start a fifth sooner on an idle machine, and in half the time on a busy one. To be called before JAX is imported. A JAX_COMPILATION_CACHE_DIR of the user's own wins, an empty
-    one turns it off.
+    start a fifth sooner on an idle machine, and in half the time on a busy one.
+
+    To be called before JAX is imported. A JAX_COMPILATION_CACHE_DIR of the user's own wins, an empty one turns it off.
 
     What is compiled for one processor may not run on another, so each kind has a folder of its own.
     """
