@@ -12,6 +12,7 @@ The launch ends when all have ended.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -206,7 +207,7 @@ def managed_node(executable: str, namespace: str, parameters: dict[str, Any], **
         namespace=namespace,
         parameters=[parameters],
         prefix=shlex.quote(sys.executable),
-        additional_env={SUPERVISED: "1", "PYTHONUNBUFFERED": "1"},
+        additional_env={SUPERVISED: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
         output="both",
         **options,
     )
@@ -214,7 +215,7 @@ def managed_node(executable: str, namespace: str, parameters: dict[str, Any], **
 
 def beside(part: str, experiment: Experiment, config: Path, run_dir: Path | None) -> ExecuteProcess:
     """A process that is no node: as `myoloop run` starts it."""
-    env = {SUPERVISED: "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    env = {SUPERVISED: str(os.getpid()), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     command = command_for(part, experiment, config, run_dir)
     return ExecuteProcess(
         cmd=command, name=part, additional_env=env, respawn=True, respawn_delay=RESPAWN_S, output="both",

@@ -197,7 +197,7 @@ def environment_for(experiment: Experiment) -> dict[str, str]:
     Raises:
       MyoloopError: ROS is asked for and not installed.
     """
-    env = {**os.environ, SUPERVISED: "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, SUPERVISED: str(os.getpid()), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if not experiment.ros:
         return env
     for module in ("rclpy", "myoloop_msgs"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_what_cannot_be_done_is_refused_and_the_session_goes_on(run: Commanded) 
 def test_a_supervised_participant_passes_the_wish_for_another_decoder_on(
     run: Commanded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(SUPERVISED, "1")
+    monkeypatch.setenv(SUPERVISED, str(os.getpid()))
     run.tell(SwitchDecoder(name="decoder_tcn"))
     run.wait(lambda: run.live.status()["decoder_wanted"] == (1, "decoder_tcn"))
     assert "decoder switch decoder_tcn" in run.events()

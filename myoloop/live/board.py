@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from myoloop.errors import MyoloopError
 
 PERIOD_S = 0.5
@@ -22,7 +24,7 @@ MOST = 200
 """Messages that a status keeps: the file is written twice a second, for an afternoon."""
 
 SUPERVISED = "MYOLOOP_SUPERVISED"
-"""Environment variable that a session sets for its processes: they end when it does, also if it is killed."""
+"""Environment variable in which a session tells its processes its process id: they end when it does, also if it is killed."""
 
 WITNESS_READY = "witness.ready"
 """File in the run folder by which a session says that it listens; a supervised participant waits for it."""
@@ -97,13 +99,23 @@ class Board:
         self.write()
 
     def _run(self) -> None:
-        parent = os.getppid()
         while not self._stop.wait(PERIOD_S):
             self.write()
-            if os.environ.get(SUPERVISED) and os.getppid() != parent:
+            if supervisor_gone():
                 self.say("the session that started this process is gone: ending")
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+
+
+def supervisor_gone() -> bool:
+    """Whether the session that started this process has ended, also if it did so before this process was ready to look."""
+    told = os.environ.get(SUPERVISED, "")
+    if not told.isdecimal():
+        return False
+    try:
+        return psutil.Process(int(told)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def read_status(run_dir: Path, name: str) -> dict[str, Any] | None:
@@ -132,9 +144,9 @@ def steps_over(run_dir: Path | None) -> bool:
 
 def linger_while_recorded(run_dir: Path | None) -> None:
     """Waits until the session of a supervised process has closed its recording, LINGER_S at most."""
-    parent, until = os.getppid(), time.monotonic() + LINGER_S
+    until = time.monotonic() + LINGER_S
     if run_dir and os.environ.get(SUPERVISED):
-        while (run_dir / RECORDING).exists() and time.monotonic() < until and os.getppid() == parent:
+        while (run_dir / RECORDING).exists() and time.monotonic() < until and not supervisor_gone():
             time.sleep(0.05)
 
 
