@@ -140,14 +140,17 @@ class LiveNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._halt()
-        self._free()
+        self.abandon()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.abandon()
+        return TransitionCallbackReturn.SUCCESS
+
+    def abandon(self) -> None:
+        """Gives everything back from within a transition that was interrupted."""
         self._halt()
         self._free()
-        return TransitionCallbackReturn.SUCCESS
 
     @property
     def state(self) -> str:

@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from myoloop.errors import MyoloopError
-from myoloop.machine import keep_compiled
+from myoloop.machine import keep_compiled, leave
 
 
 class Stop:
@@ -29,6 +29,8 @@ class Stop:
         self.asked = threading.Event()
         self.interruptible = False
         """while this is true the first signal raises KeyboardInterrupt in the main thread"""
+        self.interrupted = False
+        """whether one did"""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
@@ -36,6 +38,7 @@ class Stop:
         again = self.asked.is_set()
         self.asked.set()
         if self.interruptible and not again:
+            self.interrupted = True
             raise KeyboardInterrupt
 
 
@@ -97,10 +100,15 @@ def main(make: type[LiveNode]) -> int:
         if node is not None:
             if node.state in ("unconfigured", "inactive", "active"):
                 node.trigger_shutdown()
+            else:  # interrupted within a transition
+                node.abandon()
             node.destroy_node()
         executor.shutdown()
         rclpy.try_shutdown()
-    if failure is None:
-        return 0
-    print(f"{Path(sys.argv[0]).name}: {failure}", file=sys.stderr)
-    return 2 if isinstance(failure, MyoloopError) else 1
+    status = 0
+    if failure is not None:
+        print(f"{Path(sys.argv[0]).name}: {failure}", file=sys.stderr)
+        status = 2 if isinstance(failure, MyoloopError) else 1
+    if stop.interrupted:
+        leave(status)
+    return status

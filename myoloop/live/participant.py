@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pylsl
-
-from myoloop.body.names import FINGERS
 from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.adaptation import Adaptation
-from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir, wait_until_heard
+from myoloop.live.board import linger_while_recorded
 from myoloop.live.commanded import Commanded
 from myoloop.live.feedback import LOST_AFTER_S, FeedbackHold
+from myoloop.live.hearing import Inbox
 from myoloop.live.link import Link, lag_s, longest_s
+from myoloop.live.loop import LiveLoop
 from myoloop.live.member import Member, Spent
 from myoloop.live.person import participant_config
 from myoloop.live.record import Info, StepRecord
 from myoloop.live.requests import Requests
-from myoloop.live.threaded import Threaded
 from myoloop.participant import Participants
 from myoloop.sections import LinkSettings
-from myoloop.streams.clock import Clock, LockstepClock, RealtimeClock, SimulatedClock, Tick
+from myoloop.streams.clock import Tick
 from myoloop.streams.commands import CommandInbox
-from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import refuse_taken_id
 from myoloop.streams.predictions import PredictionInbox
 
 
-class LiveParticipant(Threaded):
+class LiveParticipant(LiveLoop):
     """Runs one participant in a thread of its own, at the pace of the experiment's clock.
 
     Everything that may fail for a reason the user can mend fails in the constructor, as MyoloopError.
@@ -45,21 +38,18 @@ class LiveParticipant(Threaded):
           experiment: what to run.
           run_dir: where step log and status go; None: nowhere.
         """
-        use_loopback()
-        self.experiment = experiment
+        super().__init__("participant", experiment, run_dir)
         me = experiment.participant
-        self._run_dir = make_run_dir(run_dir) if run_dir else None
         refuse_taken_id(me.id)
         self._people = Participants(participant_config(experiment), threads=1)
         band = self._people.emg_params.band
         self.info = Info(me.id, tuple(band.channel_labels), float(band.rate_hz))
         self._warm_up()
-        self._board = Board(self._run_dir, "participant", self.status)
         for note in self._people.notes:
             self._board.say(note)
         refuse_taken_id(me.id, wait_s=0.3)  # once more: building took seconds
         self._member = Member(experiment, self._people, 0, me.id, me.person, self._run_dir, self._board.say, self._now)
-        self._clock = self._make_clock()
+        self._clock = self._make_clock(lambda since, s: self._inbox.answered(since, s), lambda: self._inbox.accepted)
         self._inbox = PredictionInbox(me.id, self._board.say, self._clock.now)
         link = experiment.link
         self._link = Link(link or LinkSettings(), experiment.seed)  # type: ignore[call-arg]
@@ -67,16 +57,8 @@ class LiveParticipant(Threaded):
         self._asked_exploration: float | None = None
         self._stale_after_s = me.stale_after_s
         self._hold = FeedbackHold(me.stale_after_s + longest_s(link), self._event)
-        self._watchers: list[Callable[[StepRecord], None]] = []
         self.requests = Requests(self._people, self._clock.now, self._event, experiment.changes, experiment.seed)
         self._commands = CommandInbox(me.id, Commanded(self.requests, self.set_link).obey, self._board.say)
-        super().__init__(participant=self._run)
-        self.error: BaseException | None = None
-        """what ended the loop, if something went wrong"""
-        self._overruns = 0
-        self._clock_moved_s = 0.0
-        self._began = self._ended = 0.0
-        self._diverged = 0
         self._fresh = True  # the body or the EMG begins anew: what came before has nothing to do with it
         self._adaptation: Adaptation | None = None
         if me.adapt is not None:
@@ -86,17 +68,6 @@ class LiveParticipant(Threaded):
 
     def _now(self) -> float:
         return self._clock.now()
-
-    def _make_clock(self) -> Clock:
-        period_s, settings = 1.0 / self.experiment.participant.control_hz, self.experiment.clock
-        if settings.kind == "realtime":
-            return RealtimeClock(period_s)
-        if settings.kind == "free":
-            return SimulatedClock(period_s)
-        return LockstepClock(
-            period_s, lambda since, timeout: self._inbox.answered(since, timeout), lambda: self._inbox.accepted,
-            settings.timeout_s, settings.behind_s, settings.unanswered,
-        )  # fmt: skip
 
     @classmethod
     def from_experiment(
@@ -124,15 +95,6 @@ class LiveParticipant(Threaded):
         linger_while_recorded(self._run_dir)
         self._member.close()
         self._board.close()
-
-    @property
-    def finished(self) -> bool:
-        """Whether the session's duration has been reached."""
-        return self._member.tally.steps >= round(self.experiment.duration_s * self.experiment.participant.control_hz)
-
-    def subscribe(self, watcher: Callable[[StepRecord], None]) -> None:
-        """`watcher` is called with each step's record from the loop's thread: it must return at once."""
-        self._watchers.append(watcher)
 
     def set_link(self, settings: LinkSettings) -> None:
         """What is injected into the feedback from the next step on; from any thread."""
@@ -196,14 +158,8 @@ class LiveParticipant(Threaded):
             "phase": self._phase,
             "level": level,
             "message": message,
-            "time_s": self._member.tally.steps / self.experiment.participant.control_hz,
             **self._member.tally.status(),
-            "overruns": self._overruns,
-            "clock": self.experiment.clock.kind,
-            "wall_s": round((self._ended or pylsl.local_clock()) - self._began, 3) if self._began else 0.0,
-            "timeouts": self._clock.timeouts,
-            "clock_moved_s": round(self._clock_moved_s, 3),
-            "diverged": self._diverged,
+            **self._pace(),
             "emg_samples_sent": self._member.sent["emg"],
             "sent": dict(self._member.sent),
             "target": last.target.tolist() if last else None,
@@ -231,80 +187,16 @@ class LiveParticipant(Threaded):
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
-    def _warm_up(self) -> None:
-        """Compiles and touches everything once, so that no step of the session has to, requests included."""
-        self._people.reset([self.experiment.seed])
-        fresh = self._people.save()
-        self._people.set_target(np.ones(len(FINGERS)))
-        for _ in range(3):
-            self._people.discharges(self._people.act())
-            self._people.move()
-        self._people.follow_reference()
-        self._people.restore(fresh)
+    def _awaited(self) -> dict[str, Inbox]:
+        return {self.info.id: self._inbox}
 
-    def _run(self) -> None:
-        sys.setswitchinterval(5e-4)  # s: other threads must not hold the loop up for Python's usual 5 ms
-        gc.collect()
-        gc.freeze()  # start-up's objects are not looked at again: a full collection would cost many steps
-        try:
-            self._wait_for_decoder()
-            self._phase = "running"
-            self._clock.start()
-            self._began, self._ended = pylsl.local_clock(), 0.0
-            self._event("session start")
-            while not self._stop.is_set() and not self.finished:
-                if self.requests.paused:
-                    self._pause()
-                else:
-                    self._step(self._clock.wait())
-            self._ended = pylsl.local_clock()
-            self._phase = "finished" if self.finished else "stopped"
-            self._event("session end")
-        except Exception as error:  # the thread's last word: it must reach the node and the report
-            self.error = error
-            self._phase = "failed"
-            log.exception("the participant stopped")
-            self._board.say(f"the participant stopped: {type(error).__name__}: {error}")
-        finally:
-            gc.unfreeze()
-
-    def _wait_for_decoder(self) -> None:
-        wait = self.experiment.participant.wait_for_decoder_s if self.experiment.decoder else 0.0
-        self._phase = "waiting for a decoder"
-        until = time.monotonic() + wait
-        while not self._inbox.source and time.monotonic() < until and not self._stop.wait(0.05):
-            pass
-        if silent := not self._inbox.source and not self._stop.is_set():
-            awaited = f"no stream '{self.info.id}_prediction' after {wait:g} s"
-            reason = awaited if self.experiment.decoder else "no decoder in the experiment"
-            self._board.say(f"{reason}: running open loop until predictions come")
-        self._phase = "waiting for the session to listen"
-        wait_until_heard(self._run_dir, self._stop)
-        if silent:
-            self._event("open loop")
-
-    def _pause(self) -> None:
-        """Makes no step until it is resumed; where time goes on by itself, the time line is moved."""
-        self._phase = "paused"
-        self._event("pause")
-        while self.requests.paused and not self._stop.wait(0.02):
-            pass
-        if moved := self._clock.resume():
-            self._clock_moved_s += moved
-            self._hold.paused(self._clock.now(), moved)
-            self.requests.moved(moved)
-            self._event(f"clock moved {moved:.3f}")
-        self._event("resume")
-        self._phase = "running"
+    def _time_moved(self, seconds: float) -> None:
+        self._hold.paused(self._clock.now(), seconds)
 
     def _step(self, tick: Tick) -> None:
         now = time.perf_counter
         begin = now()
-        if tick.skipped_s:
-            self._clock_moved_s += tick.skipped_s
-            self._board.say(f"the process was held up for {tick.skipped_s:.1f} s: the time line was moved")
-            self._event(f"clock moved {tick.skipped_s:.3f}")
-        if self.requests.obey(tick.started, self._member.tally.steps / self.experiment.participant.control_hz):
+        if self.requests.obey(tick.started, self._time_s):
             self._fresh = True
         if self._adaptation and (news := self._adaptation.use()):
             self._event(news)
@@ -314,7 +206,7 @@ class LiveParticipant(Threaded):
             self._people.perceive(feedback.values)
         act = self._people.act()
         if self._adaptation:
-            self._adaptation.tell(self._member.tally.steps, tick.deadline, act, self._fresh)
+            self._adaptation.tell(self._steps, tick.deadline, act, self._fresh)
             self._fresh = False
         acted = now()
         self._member.send(act, tick.deadline)
