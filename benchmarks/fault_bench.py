@@ -25,6 +25,8 @@ from myoloop.streams.xdf import count_samples, read_xdf
 
 REPO = Path(__file__).resolve().parent.parent
 HOOKS = Path(__file__).resolve().parent / "fault_hooks"
+WALL_CLOCK = HOOKS / "wallclock.c"
+"""A wall clock that can be moved for some processes only. (libfaketime 0.9.10 also touches sleeping, which then fails.)"""
 MARK = "MYOLOOP_FAULT_BENCH"
 """Environment variable by which a session's processes are found, whoever started them."""
 START_S = 180.0
@@ -360,3 +362,17 @@ def in_background(work: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
+
+
+def wall_clock(folder: Path) -> tuple[dict[str, str], Callable[[float], None]]:
+    """Environment of processes whose wall clock can be set, and what sets it (s from the true one)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    off, library = folder / "off", folder / "wallclock.so"
+    off.write_text("0")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(WALL_CLOCK), "-ldl"], check=True)
+    env = {"LD_PRELOAD": str(library), "MYOLOOP_WALL_CLOCK": str(off)}
+
+    def jump(seconds: float) -> None:
+        off.write_text(str(seconds))
+
+    return env, jump

@@ -6,15 +6,14 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from fault_bench import Check, Trial, in_background, judged_if_quiet, small_disk
-from fault_cells import WALL_CLOCK, Seen, case, trial, whole
+from fault_bench import Check, Trial, in_background, judged_if_quiet, small_disk, wall_clock
+from fault_cells import Seen, case, trial, whole
 
 VIEW: dict[str, Any] = {"view.on": True, "view.port": 0}
 
@@ -123,15 +122,11 @@ def _(folder: Path) -> Seen:
 
 @case("clock jump", viewer="the wall clock jumps by an hour, both ways: the page goes on")
 def _(folder: Path) -> Seen:
-    folder.mkdir(parents=True, exist_ok=True)
-    off, library = folder / "off", folder / "wallclock.so"
-    off.write_text("0")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(WALL_CLOCK), "-ldl"], check=True)
-    env = {"LD_PRELOAD": str(library), "MYOLOOP_WALL_CLOCK": str(off)}
+    env, jump = wall_clock(folder)
     with trial(folder, {**VIEW, "record": False}, 18, env=env) as t:
         pid = until_shown(t)
         for seconds in (3600, -3600, 0):
-            off.write_text(str(seconds))
+            jump(seconds)
             time.sleep(3.0)
         seen = [answers(t), same(t, pid)]
         t.end()

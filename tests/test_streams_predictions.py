@@ -237,3 +237,17 @@ def test_predictions_of_another_lsl_session_are_not_heard(inbox: tuple[Predictio
     finally:
         other.kill()
         other.communicate()
+
+
+def test_none_of_many_answers_that_come_at_once_is_dropped(inbox: tuple[PredictionInbox, str, list[str]]) -> None:
+    box, name, said = inbox
+    out = outlet(f"{name}_prediction")
+    assert feed(out, GOOD, lambda: box.accepted > 0)
+    time.sleep(0.3)  # what was fed beyond the first is there
+    before, many = box.accepted, np.full((200, 5), 0.25, np.float32)
+    for number in range(1, 6):
+        many[-1] = number / 10
+        out.push_chunk(many, pylsl.local_clock())
+        assert wait_until(lambda: box.accepted == before + 200 * number), box.accepted - before  # noqa: B023
+        assert box.latest is not None and box.latest.values[0] == pytest.approx(number / 10)
+    assert not said

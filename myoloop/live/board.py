@@ -142,11 +142,16 @@ def steps_over(run_dir: Path | None) -> bool:
     return status is not None and status.get("phase") in OVER
 
 
+def recorded(run_dir: Path | None) -> bool:
+    """Whether the session of this folder is being recorded."""
+    return run_dir is not None and (run_dir / RECORDING).exists()
+
+
 def linger_while_recorded(run_dir: Path | None) -> None:
     """Waits until the session of a supervised process has closed its recording, LINGER_S at most."""
     until = time.monotonic() + LINGER_S
-    if run_dir and os.environ.get(SUPERVISED):
-        while (run_dir / RECORDING).exists() and time.monotonic() < until and not supervisor_gone():
+    if os.environ.get(SUPERVISED):
+        while recorded(run_dir) and time.monotonic() < until and not supervisor_gone():
             time.sleep(0.05)
 
 

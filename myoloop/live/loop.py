@@ -15,8 +15,9 @@ import pylsl
 
 from myoloop.body.names import FINGERS
 from myoloop.experiment import Experiment
-from myoloop.live.board import Board, log, make_run_dir, wait_until_heard
+from myoloop.live.board import Board, log, make_run_dir, recorded, wait_until_heard
 from myoloop.live.hearing import Inbox
+from myoloop.live.outflow import Outflow
 from myoloop.live.record import Info, StepRecord
 from myoloop.live.requests import Requests
 from myoloop.live.threaded import Threaded
@@ -54,6 +55,7 @@ class LiveLoop(Threaded, ABC):
         self._steps = self._overruns = self._diverged = 0
         self._clock_moved_s = self._began = self._ended = 0.0
         self._watchers: list[Callable[[StepRecord], None]] = []
+        self._outflow: Outflow | None = None
         self._board = Board(self._run_dir, "participant", self.status)
 
     # --- to be filled in -------------------------------------------------------------------------------------------
@@ -73,6 +75,10 @@ class LiveLoop(Threaded, ABC):
     @abstractmethod
     def _awaited(self) -> dict[str, Inbox]:
         """Whose decoders the session waits for: participant's id -> where its predictions arrive."""
+
+    @abstractmethod
+    def _discharges(self) -> int:
+        """Discharges sent so far, of the participant who sent most."""
 
     def _time_moved(self, seconds: float) -> None:
         """After a pause the time line was moved by this."""
@@ -189,6 +195,8 @@ class LiveLoop(Threaded, ABC):
         if awaited:
             self._phase = "waiting for the session to listen"
             wait_until_heard(self._run_dir, self._stop)
+        if self.experiment.clock.kind != "realtime" and recorded(self._run_dir):
+            self._outflow = Outflow()
         self._open_loop(silent)
 
     def _open_loop(self, silent: Sequence[str]) -> None:
@@ -218,3 +226,5 @@ class LiveLoop(Threaded, ABC):
             self._event(f"clock moved {tick.skipped_s:.3f}")
         self._step(tick)
         self._steps += 1
+        if self._outflow and (wait := self._outflow.wait_s(self._discharges())):
+            self._stop.wait(wait)

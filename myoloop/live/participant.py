@@ -190,6 +190,9 @@ class LiveParticipant(LiveLoop):
     def _awaited(self) -> dict[str, Inbox]:
         return {self.info.id: self._inbox}
 
+    def _discharges(self) -> int:
+        return self._member.sent["spikes"]
+
     def _time_moved(self, seconds: float) -> None:
         self._hold.paused(self._clock.now(), seconds)
 

@@ -187,6 +187,9 @@ class LivePopulation(LiveLoop):
     def _awaited(self) -> dict[str, Inbox]:
         return {member.name: self._ears[n].inbox for n, member in self._members.items()}
 
+    def _discharges(self) -> int:
+        return max((member.sent["spikes"] for member in self._members.values()), default=0)
+
     def _open_loop(self, silent: Sequence[str]) -> None:
         for member in self._members.values():
             if member.name in silent:

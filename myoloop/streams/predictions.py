@@ -17,6 +17,7 @@ from myoloop.streams.pairs import SAME_S
 
 WIDTH = len(FINGERS)
 NEAR_S = 60.0  # a stamp further than this from the session's time is of another clock (some tools send unix time)
+BUFFER_S = 60.0  # 6,000 answers: where more come at once than liblsl may keep, it drops the end and holds back the rest
 RECENT = 6000  # predictions that may wait for whoever wants them all: a minute of them at 100 Hz
 LOOKED_AT = 20  # of the refused ones in a block: to say why
 ROUNDING = 1e-6  # how far outside [0, 1] float32 rounding may put a probability
@@ -124,7 +125,7 @@ class PredictionInbox:
         wanted = (
             f"name='{self._name}'" if self._named else f"(name='{self._name}' or type='{STREAM_TYPES['prediction']}')"
         )
-        follower = StreamFollower(wanted, prefer=self._prefer, buffer_s=1.0)
+        follower = StreamFollower(wanted, prefer=self._prefer, buffer_s=BUFFER_S)
         try:
             while not self._stop.is_set():
                 block = follower.read(timeout=0.2)
