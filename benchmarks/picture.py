@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 
 from myoloop.body.model import load_hand
 from myoloop.body.names import FINGERS
+from myoloop.pages import GOOD, INK, MUTED
 from myoloop.streams.rowlog import read_rows
 
 PALM = (-0.197, -0.51, 1.494)
 """Where the palm is, metres: it hardly moves."""
-INK, GOOD, MUTED = "#1d2733", "#1f9d6b", "#c9d1db"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ writes the report there; with record.mcap in the file, a node records the topics
 
 `participants:=3`, or `participants:=anna,ben,carla`, starts several from the one file: each with a namespace, LSL streams, a
 decoder and, with run_dir, a folder of its own; the first is the file's person with the file's seed, the next ones are the next.
-The launch ends when all have ended.
+The launch ends when all have ended. An experiment with a section `population` is one node with all its participants in it.
 """
 
 from __future__ import annotations
@@ -109,6 +109,10 @@ def persons(experiment: Experiment, participants: str) -> list[Experiment]:
             f"participants is '{participants}': expected a number from 1, or different ids such as anna,ben."
         )
     decoder = experiment.decoder
+    if len(names) > 1 and experiment.population is not None:
+        raise MyoloopError(
+            f"participants is '{participants}': this experiment's section 'population' says how many: leave one of them out."
+        )
     if len(names) > 1 and (
         experiment.devices.any or (decoder is not None and (decoder.kind == "udp" or decoder.command))
     ):
@@ -154,15 +158,16 @@ def loop(experiment: Experiment, namespace: str, run_dir: Path | None, ending: E
     options: dict[str, Any] = {}
     if simulated and not alone:  # everybody has a time of their own
         options["remappings"] = [("/clock", f"/{namespace.strip('/')}/clock")]
+    together = experiment.population is not None
     participant = managed_node(
-        "virtual_participant",
+        "virtual_population" if together else "virtual_participant",
         namespace,
         {**common, "duration": experiment.duration_s, "seed": experiment.seed},
         on_exit=lambda event, context: after_participant(event, context, ending, run_dir is not None, alone),
         **options,
     )
     actions = [participant, *bring_up(participant)]
-    if experiment.decoder is not None and experiment.decoder.kind == "onnx":
+    if experiment.decoder is not None and experiment.decoder.kind == "onnx" and not together:
         decoder = managed_node(
             "onnx_decoder",
             namespace,
@@ -179,7 +184,8 @@ def loop(experiment: Experiment, namespace: str, run_dir: Path | None, ending: E
         view = managed_node("viewer", namespace, common, **options)
         actions += [view, *bring_up(view)]
     for part in parts_of(experiment):
-        if part in ("device", "software") or is_udp(part, experiment):
+        no_node = part == "device" or part.startswith("software") or is_udp(part, experiment)
+        if no_node or (together and part == "decoder"):
             actions.append(beside(part, experiment, config, run_dir))
     if run_dir:
         actions.append(report_writer(config, run_dir, ending))

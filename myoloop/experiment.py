@@ -185,8 +185,8 @@ def _validate(raw: dict[str, Any], where: str) -> Experiment:
     if experiment.population is not None:
         kind = experiment.decoder.kind if experiment.decoder else None
         company = Company(
-            me.id, band.channel_labels, movable, kind, me.adapt is not None, experiment.devices.any, experiment.ros,
-            experiment.record.xdf, experiment.view.on,
+            me.id, band.channel_labels, movable, kind, me.adapt is not None, experiment.devices.any,
+            experiment.record.xdf or experiment.record.mcap, experiment.view.on,
         )  # fmt: skip
         check_population(experiment.population, company, where)
     fitting = [hz for hz in range(10, 201) if _fits(hz, band.rate_hz)]

@@ -117,7 +117,6 @@ class Company(NamedTuple):
     learns: bool
     """participant.adapt"""
     devices: bool
-    ros: bool
     records: bool
     shown: bool
     """whether a browser is to show it"""
@@ -149,7 +148,6 @@ def check_population(settings: PopulationSettings, company: Company, where: str)
         (company.devices, "devices", "an amplifier is worn by one participant"),
         (company.records and hidden == settings.count, "record", "nothing is published; write `record: false`"),
         (company.shown, "view", "it shows one participant"),
-        (company.ros, "ros: true", "write `ros: false`"),
     ):
         if clash:
             raise MyoloopError(

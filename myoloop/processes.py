@@ -30,6 +30,9 @@ BAD_INPUT = 2
 """Exit code of a process that cannot run with what it was given; starting it again would change nothing."""
 
 NODES = {"participant": "virtual_participant", "decoder": "onnx_decoder", "bag": "bag_recorder"}
+"""Node executables, by the part of a session that they run."""
+OF_MANY = {"participant": "virtual_population", "bag": "bag_recorder"}
+"""The same for participants together, whose decoders are one process without ROS."""
 
 
 class Child:
@@ -142,7 +145,8 @@ def command_for(part: str, experiment: Experiment, config: Path, run_dir: Path |
         assert experiment.decoder is not None
         name = part.partition("-")[2] or experiment.participant.id
         return [word.replace("{id}", name) for word in experiment.decoder.command]
-    if not experiment.ros or part not in NODES or is_udp(part, experiment):
+    nodes = NODES if experiment.population is None else OF_MANY
+    if not experiment.ros or part not in nodes or is_udp(part, experiment):
         return [sys.executable, "-m", "myoloop", part, str(config), *kept]
     parameters: dict[str, Any] = {"experiment": str(config), "autostart": "true"}
     if run_dir is not None:
@@ -153,7 +157,7 @@ def command_for(part: str, experiment: Experiment, config: Path, run_dir: Path |
         )
     arguments = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
     namespace = ["-r", f"__ns:=/{experiment.participant.id}"]
-    return [sys.executable, str(find_node(NODES[part])), "--ros-args", *namespace, *arguments]
+    return [sys.executable, str(find_node(nodes[part])), "--ros-args", *namespace, *arguments]
 
 
 def parts_of(experiment: Experiment) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from myoloop.body.names import JOINTS
+from myoloop.pages import BAD, GOOD, INK
 
 WINDOW_S = 10.0
 """Length of a window."""
@@ -18,7 +19,6 @@ MOST = 60
 POINTS = 300
 """Points of a learner's curve in a report."""
 FINGER_JOINTS = [n for n, joint in enumerate(JOINTS) if joint not in ("pro_sup", "deviation", "flexion")]
-INK, GOOD, BAD = "#1d2733", "#1f9d6b", "#d1495b"
 
 
 def course(rows: np.ndarray | None, control_hz: float) -> dict[str, Any] | None:

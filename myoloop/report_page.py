@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import base64
-import io
-from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib
 import mujoco
 import numpy as np
 from matplotlib.figure import Figure
 
 from myoloop.body.model import load_hand
 from myoloop.body.names import FINGERS
+from myoloop.pages import ASKED, BAD, GOOD, INK, MUTED, as_png, render
 from myoloop.report_course import picture
 
 SHOWN_S = 60.0
 """Longest stretch of a session that is drawn over time and animated: its end."""
 FRAMES_HZ = 25.0
-INK, GOOD, ASKED, MUTED, BAD = "#1d2733", "#1f9d6b", "#8d99ae", "#c9d1db", "#d1495b"
 
 
 def page(
@@ -50,8 +46,8 @@ def page(
         "course": as_png(picture(report)) if report["course"] else None,
     }
     told = [(t - begin, text) for t, text in events if not text.startswith("target ")]
-    template = Path(__file__).parent / "templates" / "report.html"
-    return jinja2.Template(template.read_text(encoding="utf-8"), autoescape=True).render(
+    return render(
+        "report.html",
         report=report,
         figures=figures,
         config=config,
@@ -181,12 +177,3 @@ def _latency(rows: np.ndarray) -> Figure:
         axis.set(yscale="log")
     axes[0].set_title("line: median, dashed: 99th percentile", loc="right", fontsize=8)
     return figure
-
-
-def as_png(figure: Figure) -> str:
-    for axis in figure.axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    out = io.BytesIO()
-    with matplotlib.rc_context({"font.size": 9}):
-        figure.savefig(out, format="png", dpi=150)
-    return base64.b64encode(out.getvalue()).decode()

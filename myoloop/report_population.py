@@ -305,16 +305,16 @@ def _failing_fingers(crowd: Crowd, number: int, people: list[dict[str, Any]]) ->
 
 def _failing_gestures(crowd: Crowd, number: int, control_hz: float, most: int = 3) -> list[dict[str, Any]]:
     """Gestures, five labels together, whose answers are furthest below what the others reach on them."""
-    wrong = ((crowd.prediction > 0.5) == (crowd.target > 0.5)).mean(axis=2)
+    right = ((crowd.prediction > 0.5) == (crowd.target > 0.5)).mean(axis=2)
     code = (crowd.target > 0.5) @ (1 << np.arange(len(FINGERS)))
     found: list[dict[str, Any]] = []
     for gesture in np.unique(code[number]):
         asked = (code == gesture) & crowd.judged
         if asked[number].sum() < LEAST_S * control_hz:
             continue
-        shares = [float(wrong[b, asked[b]].mean()) for b in range(len(code)) if asked[b].any()]
+        shares = [float(right[b, asked[b]].mean()) for b in range(len(code)) if asked[b].any()]
         labels = "".join(str(gesture >> n & 1) for n in range(len(FINGERS)))
-        own = float(wrong[number, asked[number]].mean())
+        own = float(right[number, asked[number]].mean())
         seconds = round(float(asked[number].sum() / control_hz), 2)
         found.append(
             {

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from myoloop.body.names import FINGERS
-from myoloop.report_page import ASKED, BAD, GOOD, INK, MUTED, as_png
+from myoloop.pages import ASKED, BAD, GOOD, INK, MUTED, as_png, render
 from myoloop.report_population import LEVEL, Crowd, trait
 
 SHOWN_S = 20.0
@@ -26,8 +24,8 @@ def population_page(report: dict[str, Any], crowd: Crowd, config: str) -> str:
     found = report["population"]
     people = sorted(found["people"], key=lambda each: each["accuracy"] or 0.0)
     half = MOST_NAMED // 2
-    template = Path(__file__).parent / "templates" / "population.html"
-    return jinja2.Template(template.read_text(encoding="utf-8"), autoescape=True).render(
+    return render(
+        "population.html",
         report=report,
         population=found,
         people=people if len(people) <= MOST_NAMED else people[:half] + people[-half:],

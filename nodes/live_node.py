@@ -28,7 +28,7 @@ from std_msgs.msg import Header
 from myoloop.errors import MyoloopError
 
 QUEUE_LIMIT = 250
-"""Records that may wait for the publisher thread (5 s of control steps); more are dropped and counted."""
+"""Records of a source that may wait for the publisher thread (5 s of control steps); more are dropped and counted."""
 
 DELIVERY_S = 1.0
 """How long a publisher that ends waits for its last messages to arrive."""
@@ -47,6 +47,8 @@ class LiveNode(LifecycleNode):
         self.ended = threading.Event()
         """set when the loop has ended by itself"""
         self._advertised = False
+        self.sources = 1
+        """how many send a record each control step"""
         self.simulated = False
         """whether the session's time is simulated: then ROS time is the time of its streams"""
         self._fixed = {setting.name: setting for setting in settings}
@@ -243,7 +245,7 @@ class LiveNode(LifecycleNode):
 
     def _take(self, record: Any) -> None:
         """Called from the loop's thread with each record."""
-        if self._records.qsize() < QUEUE_LIMIT:
+        if self._records.qsize() < QUEUE_LIMIT * self.sources:
             self._records.put(record)
         else:
             self._dropped += 1

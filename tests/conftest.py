@@ -6,7 +6,11 @@ import os
 import sys
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 SESSION = uuid.uuid4().hex[:12]
 
@@ -42,3 +46,13 @@ os.environ["ROS_DOMAIN_ID"] = str(1 + int(SESSION, 16) % 100)  # 101 is the last
 os.environ["ROS_LOG_DIR"] = _folder.name
 if (Path(sys.prefix) / "share" / "ament_index").is_dir():
     os.environ["AMENT_PREFIX_PATH"] = sys.prefix
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """A ROS 2 program in a process of its own, see ros_world.Client."""
+    from ros_world import Client
+
+    it = Client()
+    yield it
+    it.close()

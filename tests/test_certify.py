@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from myoloop.certify import grid, measure, procedure, surroundings, verdict
-from myoloop.certify.page import write_page
+from myoloop.certify.page import rows_of, write_page
 from myoloop.emg.armband import armband_from
 from myoloop.experiment import load_experiment
 from myoloop.streams.timing import measure_lsl
@@ -136,7 +136,7 @@ def test_certificate_is_a_page_and_holds_every_link_that_was_measured(tmp_path: 
         whole["headline"] in text and "2 of 2 sessions did not run" in text and "ROS 2 was not measured: no ROS" in text
     )
     assert len(re.findall(r"data:image/png;base64,[A-Za-z0-9+/]{2000,}", text)) == 2
-    assert [name for name, _, _ in procedure.rows_of(whole)] == [
+    assert [name for name, _, _ in rows_of(whole)] == [
         "clock", "step start", "step", "LSL one way", "LSL round trip", "decoder", "feedback",
     ]  # fmt: skip
 

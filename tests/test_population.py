@@ -258,7 +258,10 @@ def test_the_report_says_who_is_worst_which_finger_fails_and_what_goes_with_it()
         ({"population": {"participants": 2, "publish": "none"}, "decoder": {"kind": "external"}}, "give an ONNX model"),
         ({"decoder": {"kind": "udp"}}, "it has one port"),
         ({"view": {"on": True}}, "it shows one participant"),
-        ({"ros": True}, "write `ros: false`"),
+        (
+            {"population": {"participants": 2, "publish": "none"}, "ros": True, "record": {"mcap": True}},
+            "nothing is published",
+        ),
         ({"population": {"participants": 2, "publish": "none"}, "record": True}, "nothing is published"),
     ],
 )

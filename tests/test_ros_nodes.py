@@ -26,13 +26,6 @@ REPO = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    client = Client()
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A participant and a toy decoder, not yet running."""
     return write_experiment(tmp_path_factory.mktemp("ros"))

@@ -128,13 +128,6 @@ def test_a_bag_that_is_no_mcap_is_refused(tmp_path: Path) -> None:
         list(messages(file))
 
 
-@pytest.fixture(scope="module")
-def client() -> Any:
-    client = Client()
-    yield client
-    client.close()
-
-
 def moves(client: Client) -> bool:
     """Whether control steps are told, in a while."""
     for _ in range(20):

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 from matplotlib.figure import Figure
 
-INK, GOOD, SOFT, BAD = "#1d2733", "#1f9d6b", "#8d99ae", "#d1495b"
+from myoloop.pages import ASKED, BAD, GOOD, INK, as_png, render
 
 
 def write_page(result: dict[str, Any], path: Path) -> None:
     """Args: result: the content of certify.json; path: of the page."""
-    from myoloop.certify.procedure import rows_of  # which writes the page
-
     rows = rows_of(result)
-    template = Path(__file__).parent.parent / "templates" / "certify.html"
-    text = jinja2.Template(template.read_text(encoding="utf-8"), autoescape=True).render(
+    text = render(
+        "certify.html",
         r=result,
         rows=rows,
-        links=_png(_links(rows)),
-        grid=_png(_grid(result["grid"], result["limits"]["latency_p99_ms"])),
+        links=as_png(_links(rows)),
+        grid=as_png(_grid(result["grid"], result["limits"]["latency_p99_ms"])),
     )
     path.write_text(text, encoding="utf-8")
 
@@ -34,10 +29,10 @@ def _links(rows: list[tuple[str, str, dict[str, Any]]]) -> Figure:
     figure = Figure(figsize=(9.5, 0.9 + 0.42 * len(rows)), layout="constrained")
     axis = figure.subplots()
     for place, (_, _, values) in enumerate(rows):
-        axis.plot([values["median"], values["max"]], [place, place], color=SOFT, lw=1.2, zorder=1)
+        axis.plot([values["median"], values["max"]], [place, place], color=ASKED, lw=1.2, zorder=1)
         axis.plot([values["median"], values["p99"]], [place, place], color=GOOD, lw=6, solid_capstyle="butt", zorder=2)
         axis.plot(values["median"], place, "o", color=INK, ms=6, zorder=3)
-        axis.plot(values["max"], place, "|", color=SOFT, ms=9)
+        axis.plot(values["max"], place, "|", color=ASKED, ms=9)
     axis.axvline(20, color=BAD, lw=1, ls="--")
     axis.text(20.6, -0.72, "a control step", color=BAD, fontsize=8)
     axis.set(yticks=range(len(rows)), yticklabels=[name for name, _, _ in rows], xscale="log", xlabel="time (ms)")
@@ -73,10 +68,18 @@ def _grid(cells: list[dict[str, Any]], wanted_ms: float) -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> str:
-    for axis in figure.axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    out = io.BytesIO()
-    with matplotlib.rc_context({"font.size": 9}):
-        figure.savefig(out, format="png", dpi=150)
-    return base64.b64encode(out.getvalue()).decode()
+def rows_of(result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Every link that was measured: its name, what it is, its numbers; in the order in which a chunk passes them."""
+    ros = result["ros"].get("one_way_ms")
+    alone = next((cell for cell in result["grid"] if cell["participants"] == 1 and cell.get("step_ms")), None)
+    named = [
+        ("clock", "lateness of a step with nothing to do", result["clock_ms"]),
+        ("step start", "lateness of a step in a session", alone and alone["start_lateness_ms"]),
+        ("step", "participant: policy, EMG, body, streams", alone and alone["step_ms"]),
+        ("LSL one way", "a chunk of 16 x 40 to another process", result["lsl"]["one_way_ms"]),
+        ("LSL round trip", "and an answer back", result["lsl"]["round_trip_ms"]),
+        ("ROS 2 one way", "the same chunk as a message", ros),
+        ("decoder", "the one that ships, a chunk every 20 ms", result["decoder_ms"]),
+        ("feedback", "newest EMG sample to the step that uses its answer", alone and alone["feedback_latency_ms"]),
+    ]
+    return [(name, what, values) for name, what, values in named if values]

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from myoloop import __version__
 from myoloop.certify import grid, measure
-from myoloop.certify.page import write_page
+from myoloop.certify.page import rows_of, write_page
 from myoloop.certify.surroundings import look_around
 from myoloop.certify.verdict import describe, headline, words
 from myoloop.live.board import make_run_dir
@@ -99,23 +99,6 @@ def certify(out: Path, quick: bool = False, console: Console | None = None) -> d
 def _limits() -> dict[str, float]:
     """What `carried` means."""
     return {"overrun_share": grid.MOST_LATE, "samples_lost": 0, "latency_p99_ms": grid.MOST_LATENCY_MS}
-
-
-def rows_of(result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Every link that was measured: its name, what it is, its numbers; in the order in which a chunk passes them."""
-    ros = result["ros"].get("one_way_ms")
-    alone = next((cell for cell in result["grid"] if cell["participants"] == 1 and cell.get("step_ms")), None)
-    named = [
-        ("clock", "lateness of a step with nothing to do", result["clock_ms"]),
-        ("step start", "lateness of a step in a session", alone and alone["start_lateness_ms"]),
-        ("step", "participant: policy, EMG, body, streams", alone and alone["step_ms"]),
-        ("LSL one way", "a chunk of 16 x 40 to another process", result["lsl"]["one_way_ms"]),
-        ("LSL round trip", "and an answer back", result["lsl"]["round_trip_ms"]),
-        ("ROS 2 one way", "the same chunk as a message", ros),
-        ("decoder", "the one that ships, a chunk every 20 ms", result["decoder_ms"]),
-        ("feedback", "newest EMG sample to the step that uses its answer", alone and alone["feedback_latency_ms"]),
-    ]
-    return [(name, what, values) for name, what, values in named if values]
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -125,7 +125,7 @@ class LiveLoop(Threaded, ABC):
     def subscribe(self, watcher: Callable[[StepRecord], None]) -> None:
         """`watcher` is called with each step's record from the loop's thread: it must return at once.
 
-        A population's records are of the first who is published.
+        Of a population, with those of all who are published, one after the other.
         """
         self._watchers.append(watcher)
 

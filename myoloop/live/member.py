@@ -154,6 +154,7 @@ class Member:
             self.tally.steps, deadline, times.step_ms, target, feedback.values, feedback.age_s, feedback.stale,
             feedback.latency_ms, act.reference[n], joints_deg, np.degrees(body.qvel[n]), excitation, body.fingertips[n],
             float(np.mean(excitation**2)), self.tally.accuracy, act.chunk[n], self._outlets.emg_samples - len(act.chunk[n]),
+            self.name,
         )  # fmt: skip
         self.tally.step(feedback, excitation, times.step_ms)
         return self.last

@@ -225,8 +225,9 @@ class LivePopulation(LiveLoop):
         records = [member.finish(tick, act, body, heard[n], spent) for n, member in self._members.items()]
         self._overruns += self._clock.overrun(tick)
         self._log.step(tick, act, body, heard, spent.times())
-        for watcher in self._watchers if records else ():
-            watcher(records[0])
+        for record in records:
+            for watcher in self._watchers:
+                watcher(record)
 
     def _answer_inside(self, act: Act, tick: Tick) -> None:
         """The model answers those who are not published; they hear it in the next step."""

@@ -39,6 +39,8 @@ class StepRecord(NamedTuple):
     accuracy: float
     chunk: np.ndarray
     first_sample: int
+    participant: str
+    """its id"""
 
 
 class Info(NamedTuple):
