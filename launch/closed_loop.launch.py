@@ -81,7 +81,7 @@ def start(context: LaunchContext) -> list[Any]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     people = persons(load_experiment(given["experiment"], overrides(given)), given["participants"])
     run_dir = Path(given["run_dir"]).absolute() if given["run_dir"] else None
-    ending = Ending(len(people))
+    ending = Ending([experiment.participant.id for experiment in people])
     actions = []
     for experiment in people:
         me, alone = experiment.participant.id, len(people) == 1
@@ -134,24 +134,27 @@ def persons(experiment: Experiment, participants: str) -> list[Experiment]:
 class Ending:
     """Shuts the launch down when the last participant is done with."""
 
-    def __init__(self, count: int):
-        self._left = count
+    def __init__(self, participants: list[str]):
+        self._left = set(participants)
 
-    def one(self, reason: str) -> list[Any]:
-        """One participant, with its report, is done."""
-        self._left -= 1
-        return [Shutdown(reason=reason)] if self._left == 0 else [LogInfo(msg=reason)]
+    def one(self, participant: str, reason: str) -> list[Any]:
+        """One participant, with its report, is done; what is said of it again is not heard."""
+        if participant not in self._left:
+            return []
+        self._left.discard(participant)
+        return [LogInfo(msg=f"{participant}: {reason}")] if self._left else [Shutdown(reason=reason)]
 
 
 def loop(experiment: Experiment, namespace: str, run_dir: Path | None, ending: Ending, alone: bool) -> list[Any]:
     """One participant's processes and what brings them up."""
+    me = experiment.participant.id
     if run_dir and (run_dir / "participant.status.json").exists():
         raise MyoloopError(f"run_dir {run_dir} already holds a session: give every run a folder of its own.")
     if experiment.record.mcap and not run_dir:
         raise MyoloopError("record.mcap: there is no folder for session.mcap: add run_dir:=FOLDER.")
     config = (make_run_dir(run_dir) if run_dir else Path(tempfile.mkdtemp(prefix="myoloop-"))) / "experiment.yaml"
     save_experiment(experiment, config)  # with the overrides: one file for everybody
-    common: dict[str, Any] = {"experiment": str(config), "participant": experiment.participant.id}
+    common: dict[str, Any] = {"experiment": str(config), "participant": me}
     if run_dir:
         common["run_dir"] = str(run_dir)
     simulated = experiment.clock.kind != "realtime"
@@ -163,7 +166,7 @@ def loop(experiment: Experiment, namespace: str, run_dir: Path | None, ending: E
         "virtual_population" if together else "virtual_participant",
         namespace,
         {**common, "duration": experiment.duration_s, "seed": experiment.seed},
-        on_exit=lambda event, context: after_participant(event, context, ending, run_dir is not None, alone),
+        on_exit=lambda event, context: after_participant(event, context, ending, me, run_dir is not None, alone),
         **options,
     )
     actions = [participant, *bring_up(participant)]
@@ -188,7 +191,7 @@ def loop(experiment: Experiment, namespace: str, run_dir: Path | None, ending: E
         if no_node or (together and part == "decoder"):
             actions.append(beside(part, experiment, config, run_dir))
     if run_dir:
-        actions.append(report_writer(config, run_dir, ending))
+        actions.append(report_writer(me, config, run_dir, ending))
     return actions
 
 
@@ -259,26 +262,29 @@ def bring_up(node: LifecycleNode) -> list[RegisterEventHandler]:
 
 
 def after_participant(
-    event: ProcessExited, context: LaunchContext, ending: Ending, report: bool, alone: bool
+    event: ProcessExited, context: LaunchContext, ending: Ending, participant: str, report: bool, alone: bool
 ) -> list[Any]:
-    """The participant is the session: without it there is nothing to do but to finish the report."""
+    """The participant is the session: without it there is nothing to do but to finish its report."""
     if context.is_shutdown:
         return []
     if event.returncode != 0 and alone:
         return [Shutdown(reason=f"the participant ended with code {event.returncode}")]
     if report:
         return [
-            LogInfo(msg="the participant has ended: writing the report"),
-            TimerAction(period=REPORT_S, actions=[Shutdown(reason="the report is not ready in time")]),
+            LogInfo(msg=f"{participant} has ended: writing the report"),
+            TimerAction(
+                period=REPORT_S,
+                actions=[OpaqueFunction(function=lambda _: ending.one(participant, "the report is not ready in time"))],
+            ),
         ]
-    return ending.one(f"the participant has ended with code {event.returncode}")
+    return ending.one(participant, f"the participant has ended with code {event.returncode}")
 
 
-def report_writer(config: Path, run_dir: Path, ending: Ending) -> ExecuteProcess:
+def report_writer(participant: str, config: Path, run_dir: Path, ending: Ending) -> ExecuteProcess:
     return ExecuteProcess(
         cmd=[sys.executable, "-m", "myoloop", "attend", str(config), "--run-dir", str(run_dir)],
         name="report",
         output="both",
         sigterm_timeout=str(REPORT_S),
-        on_exit=lambda _, context: [] if context.is_shutdown else ending.one("the report is written"),
+        on_exit=lambda _, context: [] if context.is_shutdown else ending.one(participant, "the report is written"),
     )

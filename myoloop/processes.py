@@ -52,6 +52,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self._born = 0.0
+        self._told = False
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -60,6 +61,7 @@ class Child:
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env, start_new_session=True
             )
         self.starts += 1
+        self._told = False
         self._born = time.monotonic()
 
     @property
@@ -81,10 +83,11 @@ class Child:
         return time.monotonic() - self._born
 
     def interrupt(self) -> None:
-        """Asks it to end."""
-        if self.running:
+        """Asks it to end; once, as a second time would break into what it does to end."""
+        if self.running and not self._told:
             assert self._process is not None
             self._process.send_signal(signal.SIGINT)
+            self._told = True
 
     def end(self) -> None:
         """Makes sure that it ends: SIGINT, then SIGTERM, then SIGKILL."""
@@ -95,7 +98,10 @@ class Child:
         ):
             if self._process.poll() is not None:
                 return
-            self._process.send_signal(number)
+            if number == signal.SIGINT:
+                self.interrupt()
+            else:
+                self._process.send_signal(number)
             try:
                 self._process.wait(patience)
             except subprocess.TimeoutExpired:

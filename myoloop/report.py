@@ -356,7 +356,8 @@ def _decoder(
 
 def _lost(lives: list[dict[str, Any]], participant: dict[str, Any], witness: dict[str, Any]) -> int:
     """EMG samples that decoders missed while they listened; where the participant itself paused, there were none."""
-    paused = participant.get("clock_moved_s", 0.0) * (witness["rate_hz"] or 0.0)
+    listeners = max((len(life.get("each", {})) for life in lives), default=0) or 1  # of a population one for each
+    paused = listeners * participant.get("clock_moved_s", 0.0) * (witness["rate_hz"] or 0.0)
     return max(0, sum(life.get("samples_lost", 0) for life in lives) - round(paused))
 
 

@@ -34,7 +34,10 @@ def read_turns(run_dir: Path, config: dict[str, Any]) -> tuple[Crowd, np.ndarray
     Raises:
       MyoloopError: nobody made a step.
     """
-    done = json.loads((run_dir / TURNS).read_text(encoding="utf-8"))
+    try:
+        done = json.loads((run_dir / TURNS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MyoloopError(f"{run_dir}: {TURNS} is missing or damaged: no participant had a turn.") from error
     home = participant_config(checked(config | {"population": None}, "config.yaml"))
     people, rows, statuses, witnesses = [], [], [], []
     for each in done:

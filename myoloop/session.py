@@ -165,8 +165,9 @@ class Session:
                     self._given_up.discard("decoder")
                     self._backoff["decoder"] = Backoff()
                 moved = (status or {}).get("clock_moved_s", 0.0) * witness.rate_hz
-                missing = max(witness.missing, decoder.get("samples_lost", 0))
-                line.show(status, max(0, round(missing - moved)))
+                listeners = len(decoder.get("each", {})) or 1
+                missing = max(witness.missing - moved, decoder.get("samples_lost", 0) - listeners * moved)
+                line.show(status, max(0, round(missing)))
                 if status and status["phase"] in ("finished", "failed"):
                     if status["phase"] == "failed":
                         self.failure = str(status["message"])

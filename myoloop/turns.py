@@ -10,9 +10,11 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from myoloop.checkpoint import write_atomically
 from myoloop.emg.person_seeds import person_seeds
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, save_experiment
@@ -65,9 +67,11 @@ class Turns:
         names = population.names(self.experiment.participant.id)
         for number, (name, person) in enumerate(zip(names, people, strict=True)):
             self.console.print(f"[bold]{name}[/bold] (person {person.person}), {number + 1} of {len(names)}")
-            failure = self._one(name, person)
-            done.append({"id": name, "person": person.person, "conditions": person.conditions, "failure": failure})
-            (self.run_dir / TURNS).write_text(json.dumps(done, indent=1), encoding="utf-8")
+            about = {"id": name, "person": person.person, "conditions": person.conditions}
+            done.append(about | {"failure": "its session did not end"})
+            self._keep(done)
+            done[-1]["failure"] = self._one(name, person, number)
+            self._keep(done)
             if self._stop.is_set():
                 self.failure = f"stopped after {number + 1} of {len(names)} participants"
                 break
@@ -78,9 +82,20 @@ class Turns:
         rewrite_report(self.run_dir)
         return self.run_dir
 
-    def _one(self, name: str, person: PersonSettings) -> str | None:
+    def _keep(self, done: list[dict[str, Any]]) -> None:
+        """Who had a turn, for the report; a full disk ends nothing."""
+        try:
+            write_atomically(self.run_dir / TURNS, json.dumps(done, indent=1).encode())
+        except (OSError, MyoloopError) as error:
+            self.console.print(f"[red]{TURNS} cannot be written: {error}[/red]")
+
+    def _one(self, name: str, person: PersonSettings, number: int) -> str | None:
         """One participant's session in a folder of its own; why it failed."""
-        me = self.experiment.participant
+        me, population = self.experiment.participant, self.experiment.population
+        assert population is not None
+        if population.motion == "own":
+            reference = me.reference.model_copy(update={"seed": me.reference.seed + number})
+            me = me.model_copy(update={"reference": reference})
         own = {"person": person.person, "sample": True, "conditions": me.conditions | person.conditions}
         alone = self.experiment.model_copy(
             update={

@@ -13,7 +13,7 @@ REPO = Path(__file__).parent.parent
 LIBRARY = REPO / "myoloop"
 
 FLOORS = [
-    {"errors", "assets", "checkpoint", "machine", "settings", "vitals", "__init__"},
+    {"errors", "assets", "checkpoint", "machine", "settings", "vitals", "pages", "__init__"},
     {"body"},
     {"emg", "decoder", "policy", "task"},
     {"participant", "participant_config"},

@@ -14,19 +14,18 @@ from typing import Any, NamedTuple
 import psutil
 import yaml
 
+from myoloop import capacity
 from myoloop.assets import find_file
+from myoloop.capacity import MOST_LATENCY_MS
 from myoloop.certify.measure import DECODER
 from myoloop.decoder.runtime import OnnxDecoder
 from myoloop.emg.armband import armband_from
+from myoloop.errors import MyoloopError
 
 MOST_LATE = 0.01
 """Part of the steps that may run late."""
-MOST_LATENCY_MS = 45.0
-"""Feedback latency that one of a hundred answers may exceed: two control steps and a little."""
 SHIPPED = (16, 2000.0)
 """Channels and rate of the decoder that ships."""
-BATCH_MOST = 32
-"""Participants of a batch beyond which is not looked: LSL's ports end there."""
 START_S = 240.0
 """How long sessions may take beyond their length: building motor units and compiling."""
 
@@ -150,20 +149,23 @@ def walk(places: Iterable[Place]) -> Iterator[tuple[Place, list[dict[str, Any]]]
 
 def measure_batch(seconds: float, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """How many participants one process carries, each with its streams and a decoder."""
-    from myoloop import capacity
-
-    tries: dict[int, dict[str, Any]] = {}
+    tries: dict[int, dict[str, Any]] = {}  # or why a number could not be tried
 
     def fits(participants: int) -> bool:
         say(f"{participants} participants in one process")
-        measured = capacity.measure(participants, seconds)
+        try:
+            measured = capacity.measure(participants, seconds)
+        except MyoloopError as error:
+            tries[participants] = {"why": str(error)}
+            return False
         tries[participants] = {
             "step_ms_p99": round(measured.step_ms_p99, 2),
             "overrun_share": round(measured.overrun_share, 5),
+            "feedback_latency_ms_p99": round(measured.latency_ms_p99, 2),
         }
         return bool(measured.holds)
 
-    most, failed_at = capacity.find_most(fits, BATCH_MOST, 2)
+    most, failed_at = capacity.find_most(fits, capacity.PUBLISHED_MOST, 2)
     return {"participants": most, "failed_at": failed_at, "engine": "mujoco", "carried": most > 0, "tries": tries}
 
 

@@ -17,7 +17,7 @@ from myoloop.decoder.contract import check_against
 from myoloop.decoder.runtime import OnnxDecoder
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, load_experiment
-from myoloop.live.board import RECORDING, Board, linger_while_recorded, log, make_run_dir, steps_over
+from myoloop.live.board import Board, linger_while_recorded, log, make_run_dir, recorded, steps_over
 from myoloop.live.threaded import Threaded
 from myoloop.streams.follower import Block, StreamFollower
 from myoloop.streams.network import use_loopback
@@ -43,11 +43,12 @@ class PredictionRecord(NamedTuple):
 class LiveDecoder(Threaded):
     """Runs an ONNX model on a participant's EMG stream in a thread of its own, until stopped."""
 
-    def __init__(self, experiment: Experiment, run_dir: str | Path | None = None):
+    def __init__(self, experiment: Experiment, run_dir: str | Path | None = None, write_status: bool = True):
         """
         Args:
           experiment: whose `decoder` section names the model.
-          run_dir: where the status goes; None: nowhere.
+          run_dir: the session's folder, where the status goes; None: there is none.
+          write_status: keep `decoder.status.json` there; false for one of several.
 
         Raises:
           MyoloopError: the experiment has no ONNX decoder, or the model breaks the contract.
@@ -61,7 +62,7 @@ class LiveDecoder(Threaded):
         self._decoder = OnnxDecoder(settings.model)
         self._run_dir = make_run_dir(run_dir) if run_dir else None
         self._participant = experiment.participant.id
-        self._board = Board(self._run_dir, "decoder", self.status)
+        self._board = Board(self._run_dir if write_status else None, "decoder", self.status)
         self._outlet: pylsl.StreamOutlet | None = make_outlet(
             self._participant,
             "prediction",
@@ -75,10 +76,8 @@ class LiveDecoder(Threaded):
             },
         )
         refuse_unfound([self._outlet.get_info()])
-        recorded = self._run_dir is not None and (self._run_dir / RECORDING).exists()
-        self._mute_until = (
-            time.monotonic() + FOUND_S if recorded else 0.0
-        )  # an answer that came sooner would be in no recording
+        # an answer that came sooner would be in no recording
+        self._mute_until = time.monotonic() + FOUND_S if recorded(self._run_dir) else 0.0
         self._watchers: list[Callable[[PredictionRecord], None]] = []
         super().__init__(decoder=self._run)
         self.error: BaseException | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ class LiveDecoders:
         self._decoders: dict[str, LiveDecoder] = {}
         for name in experiment.population.published(experiment.participant.id):
             me = experiment.participant.model_copy(update={"id": name})
-            self._decoders[name] = LiveDecoder(experiment.model_copy(update={"participant": me}))
+            self._decoders[name] = LiveDecoder(
+                experiment.model_copy(update={"participant": me}), folder, write_status=False
+            )
         self._board = Board(folder, "decoder", self.status)
         self._board.start()
 
@@ -45,8 +48,11 @@ class LiveDecoders:
 
     def close(self) -> None:
         """Stops and gives everything back."""
-        for decoder in self._decoders.values():
-            decoder.close()
+        closing = [threading.Thread(target=decoder.close) for decoder in self._decoders.values()]
+        for thread in closing:  # side by side: each waits for the recording to end
+            thread.start()
+        for thread in closing:
+            thread.join()
         self._board.close()
 
     @property

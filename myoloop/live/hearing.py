@@ -26,6 +26,9 @@ class Inbox(Protocol):
     restamped: int
     source: str
 
+    def hurry(self, on: bool) -> None:
+        """Whether nobody is to wait for an answer any more."""
+
     def close(self) -> None:
         """Nothing arrives afterwards."""
 
@@ -44,6 +47,9 @@ class InsideInbox:
         self.accepted += 1
         self.latest = Prediction(values, emg_time, arrived, self.accepted, pylsl.local_clock())
         self.recent.append(self.latest)
+
+    def hurry(self, on: bool) -> None:
+        """Nobody waits."""
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -68,7 +74,9 @@ class Hearing:
     def step(self, now: float) -> Feedback:
         """The feedback of a control step that starts at `now`."""
         link, inbox = self._link, self.inbox
-        return self._hold.step(link.step(inbox.recent, now) if link else inbox.latest, now)
+        heard = link.step(inbox.recent, now) if link else inbox.latest
+        inbox.recent.clear()  # nobody else takes them out
+        return self._hold.step(heard, now)
 
     def status(self) -> dict[str, Any]:
         """JSON-able counts."""

@@ -117,6 +117,16 @@ class LiveLoop(Threaded, ABC):
 
     # --- life ------------------------------------------------------------------------------------------------------
 
+    def stop(self) -> None:
+        """Ends after the step at hand, which waits for no answer any more."""
+        self._stop.set()
+        awaited = self._awaited().values()
+        for inbox in awaited:
+            inbox.hurry(True)
+        super().stop()
+        for inbox in awaited:
+            inbox.hurry(False)
+
     @property
     def finished(self) -> bool:
         """Whether the session's duration has been reached."""
@@ -158,8 +168,7 @@ class LiveLoop(Threaded, ABC):
         try:
             self._wait_for_decoders()
             self._phase = "running"
-            self._clock.start()
-            self._began, self._ended = pylsl.local_clock(), 0.0
+            self._begin()
             self._event("session start")
             while not self._stop.is_set() and not self.finished:
                 if self.requests.paused:
@@ -195,7 +204,7 @@ class LiveLoop(Threaded, ABC):
         if awaited:
             self._phase = "waiting for the session to listen"
             wait_until_heard(self._run_dir, self._stop)
-        if self.experiment.clock.kind != "realtime" and recorded(self._run_dir):
+        if self._outflow is None and self.experiment.clock.kind != "realtime" and recorded(self._run_dir):
             self._outflow = Outflow()
         self._open_loop(silent)
 
@@ -204,17 +213,31 @@ class LiveLoop(Threaded, ABC):
         if silent:
             self._event("open loop")
 
-    def _pause(self) -> None:
-        """Makes no step until it is resumed; where time goes on by itself, the time line is moved."""
-        self._phase = "paused"
-        self._event("pause")
-        while self.requests.paused and not self._stop.wait(0.02):
-            pass
+    def _begin(self) -> None:
+        """Starts the clock, or goes on after a stop, as if nothing had been between."""
+        if self._steps:
+            self._go_on()
+            self._began += pylsl.local_clock() - self._ended
+        else:
+            self._clock.start()
+            self._began = pylsl.local_clock()
+        self._ended = 0.0
+
+    def _go_on(self) -> None:
+        """The next step is due now; where time went on by itself, the time line is moved."""
         if moved := self._clock.resume():
             self._clock_moved_s += moved
             self.requests.moved(moved)
             self._time_moved(moved)
             self._event(f"clock moved {moved:.3f}")
+
+    def _pause(self) -> None:
+        """Makes no step until it is resumed."""
+        self._phase = "paused"
+        self._event("pause")
+        while self.requests.paused and not self._stop.wait(0.02):
+            pass
+        self._go_on()
         self._event("resume")
         self._phase = "running"
 
@@ -222,6 +245,7 @@ class LiveLoop(Threaded, ABC):
         tick = self._clock.wait()
         if tick.skipped_s:
             self._clock_moved_s += tick.skipped_s
+            self.requests.moved(tick.skipped_s)
             self._board.say(f"the process was held up for {tick.skipped_s:.1f} s: the time line was moved")
             self._event(f"clock moved {tick.skipped_s:.3f}")
         self._step(tick)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment, load_experiment
 from myoloop.live.adaptation import Adaptation
 from myoloop.live.board import linger_while_recorded
@@ -97,7 +98,13 @@ class LiveParticipant(LiveLoop):
         self._board.close()
 
     def set_link(self, settings: LinkSettings) -> None:
-        """What is injected into the feedback from the next step on; from any thread."""
+        """What is injected into the feedback from the next step on; from any thread.
+
+        Raises:
+          MyoloopError: a learner was told the delay when it began.
+        """
+        if self._adaptation:
+            raise MyoloopError("the link stays: the participant's learner was told it when it began.")
         self._asked_link = settings
 
         def do() -> None:

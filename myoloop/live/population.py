@@ -74,7 +74,9 @@ class LivePopulation(LiveLoop):
         self._clock_now: Callable[[], float] = pylsl.local_clock
         self._members = self._make_members()
         ears = self._make_ears()
-        outside = Answers([ears[n].inbox for n in self._members])  # answers from inside are always there
+        self._outside = outside = Answers(
+            [ears[n].inbox for n in self._members]
+        )  # answers from inside are always there
         self._clock = self._make_clock(outside.there if self._members else None, lambda: outside.count)
         self._clock_now = self._clock.now
         self._log = PopulationLog(self._run_dir, settings.count, band.channels, band.rate_hz, self._board.say)
@@ -176,6 +178,7 @@ class LivePopulation(LiveLoop):
             "sent": first["sent"] if first else {},
             **told,
             "prediction_source": next((each["prediction_source"] for each in ears if each["prediction_source"]), ""),
+            "answers_missed": self._outside.missed,
             "link": ears[0]["link"],
             "log_failed": self._log.failed,
             "population": self._log.status() | {"participants": len(self.names), "published": self.published},

@@ -14,7 +14,7 @@ import pylsl
 
 from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
-from myoloop.live.board import RECORDING, Board, log, make_run_dir, read_status
+from myoloop.live.board import OVER, RECORDING, Board, log, make_run_dir, read_status
 from myoloop.live.threaded import Threaded
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import PARTICIPANT_STREAMS, STREAM_TYPES, stream_name
@@ -29,8 +29,8 @@ HELD_UP_S = 1.0
 """s between two looks that say that this process was stopped or starved."""
 ROOM_BYTES = 1_000_000
 """A disk with less is full: LabRecorder writes in blocks."""
-BEFORE = ("ready", "waiting for a decoder", "waiting for decoders")
-"""Phases of the participant in which a decoder is still awaited."""
+BEGUN = ("waiting for the session to listen", "running", "paused", *OVER)
+"""Phases of the participant in which no decoder is awaited any more."""
 
 
 class LiveRecorder(Threaded):
@@ -140,7 +140,7 @@ class LiveRecorder(Threaded):
         now = time.monotonic()
         self._began = self._began or now
         status = read_status(self._run_dir, "participant")
-        over = status["phase"] not in BEFORE if status else now - self._began > self._wait_s
+        over = status["phase"] in BEGUN if status else now - self._began > self._wait_s
         return over or not self._awaited or len(there - self._own) >= len(self._participants)
 
     def _record(self, infos: list[pylsl.StreamInfo]) -> None:

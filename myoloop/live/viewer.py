@@ -23,7 +23,7 @@ from myoloop.experiment import Experiment
 from myoloop.live.board import Board, log, read_status
 from myoloop.live.threaded import Threaded
 from myoloop.sections import LinkSettings
-from myoloop.streams.commands import Command, CommandSender
+from myoloop.streams.commands import Command, CommandSender, Delay
 from myoloop.streams.follower import Block, StreamFollower
 from myoloop.streams.network import use_loopback
 from myoloop.streams.outlets import stream_name
@@ -85,7 +85,7 @@ class LiveViewer(Threaded):
             experiment.name, self._id, band.channel_labels, me.movable_band,
             (*(name for name in RUN_CONDITIONS if name not in ("rotation", "displacement")), *moving,
              *(f"lost_contact:{label}" for label in band.channel_labels)),
-            decoders, link.delay_ms, link.jitter_ms,
+            decoders, Delay(**link.model_dump()),
         )  # fmt: skip
         self.page = Page(self.server, about, self._send)
         super().__init__(viewer=self._run)

@@ -104,6 +104,7 @@ class PredictionInbox:
         """name and host of the connected stream, "" if there is none"""
         self._said: Counter[str] = Counter()
         self._news = threading.Condition()
+        self._hurried = False
         self._thread = threading.Thread(target=self._run, name="predictions", daemon=True)
         self._thread.start()
 
@@ -114,7 +115,14 @@ class PredictionInbox:
             return self.latest is not None and self.latest.emg_time >= since - SAME_S
 
         with self._news:
-            return self._news.wait_for(there, timeout)
+            self._news.wait_for(lambda: there() or self._hurried, timeout)
+            return there()
+
+    def hurry(self, on: bool) -> None:
+        """Whether `answered` is to come back at once: its session is being stopped."""
+        with self._news:
+            self._hurried = on
+            self._news.notify_all()
 
     def close(self) -> None:
         self._stop.set()

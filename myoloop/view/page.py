@@ -58,8 +58,8 @@ class About(NamedTuple):
     """those that may come and go during a run, rotation left out"""
     decoders: Sequence[str]
     """names that may be switched to, the present one first; empty: nobody could do it"""
-    delay_ms: float
-    jitter_ms: float
+    link: Delay
+    """what is injected into the feedback when the session begins"""
 
 
 class Page:
@@ -115,12 +115,10 @@ class Page:
             name = gui.add_dropdown("Condition", tuple(about.conditions))
             strength = gui.add_slider("Strength", 0, 1, 0.05, 0)
             strength.on_update(lambda _: self._soon(Condition(name=name.value, strength=float(strength.value))))
-            delay = gui.add_slider("Delay (ms)", 0, 500, 10, about.delay_ms)
-            jitter = gui.add_slider("Jitter (ms)", 0, 200, 10, about.jitter_ms)
+            delay = gui.add_slider("Delay (ms)", 0, 500, 10, about.link.delay_ms)
+            jitter = gui.add_slider("Jitter (ms)", 0, 200, 10, about.link.jitter_ms)
             for slider in (delay, jitter):
-                slider.on_update(
-                    lambda _: self._soon(Delay(delay_ms=float(delay.value), jitter_ms=float(jitter.value)))
-                )
+                slider.on_update(lambda _: self._soon(delayed(about.link, float(delay.value), float(jitter.value))))
             if about.decoders:
                 decoder = gui.add_dropdown("Decoder", tuple(about.decoders))
                 decoder.on_update(lambda _: self._send(SwitchDecoder(name=decoder.value)))
@@ -159,6 +157,11 @@ class Page:
         shown = figures(status, signals.accuracy(), signals.missing, list(signals.events)[-4:])
         if shown != self._figures.content:
             self._figures.content = shown
+
+
+def delayed(link: Delay, delay_ms: float, jitter_ms: float) -> Delay:
+    """Another delay; what the experiment loses and repeats stays."""
+    return link.model_copy(update={"delay_ms": delay_ms, "jitter_ms": jitter_ms})
 
 
 def push(finger: str, way: str, newtons: float) -> Push:
