@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import rclpy
 from live_node import LiveNode, explained
@@ -21,6 +22,8 @@ from rclpy.utilities import remove_ros_args
 from myoloop.errors import MyoloopError
 from myoloop.machine import keep_compiled, leave
 
+RAISE_AGAIN_S = 0.05
+
 
 class Stop:
     """SIGINT and SIGTERM, however often they come: a flag, and an end to a long configure."""
@@ -31,15 +34,25 @@ class Stop:
         """while this is true the first signal raises KeyboardInterrupt in the main thread"""
         self.interrupted = False
         """whether one did"""
+        self._swallowed = False
+        sys.unraisablehook = self._on_unraisable
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         again = self.asked.is_set()
         self.asked.set()
-        if self.interruptible and not again:
-            self.interrupted = True
+        if self.interruptible and (self._swallowed or not again):
+            self.interrupted, self._swallowed = True, False
             raise KeyboardInterrupt
+
+    def _on_unraisable(self, what: Any) -> None:
+        """Python drops what is raised in its own callbacks, as in JAX's after a garbage collection: it is raised once more."""
+        if what.exc_type is not KeyboardInterrupt:
+            sys.__unraisablehook__(what)
+            return
+        self._swallowed = True
+        threading.Timer(RAISE_AGAIN_S, signal.raise_signal, [signal.SIGINT]).start()
 
 
 class ToRos(logging.Handler):

@@ -14,9 +14,11 @@ import psutil
 import pytest
 import yaml
 
+from myoloop import capacity
 from myoloop.certify import grid, measure, procedure, surroundings, verdict
 from myoloop.certify.page import rows_of, write_page
 from myoloop.emg.armband import armband_from
+from myoloop.errors import MyoloopError
 from myoloop.experiment import load_experiment
 from myoloop.streams.timing import measure_lsl
 from myoloop.vitals import Vitals, grown, look
@@ -206,3 +208,30 @@ def test_a_look_sees_memory_threads_and_files_of_a_process(tmp_path: Path) -> No
     assert 39 < after.memory_mb - before.memory_mb < 45
     assert after.files == before.files + 1 and after.threads == before.threads + 1
     assert look(running, 2.0) is None, "it has ended"
+
+
+def test_a_number_that_cannot_be_tried_does_not_end_the_procedure(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def measure(participants: int, seconds: float) -> capacity.Measured:
+        tried.append(participants)
+        if participants > 20:
+            raise MyoloopError("no decoder answered")
+        return capacity.Measured(participants, "mujoco", "lsl", 100, 5.0, 6.0, 7.0, 0.0, 20.0, 21.0, 20.0, {})
+
+    monkeypatch.setattr(capacity, "measure", measure)
+    found = grid.measure_batch(1.0)
+    assert (found["participants"], found["failed_at"]) == (20, 21)
+    assert max(tried) <= capacity.PUBLISHED_MOST
+    assert found["tries"][21] == {"why": "no decoder answered"}
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "over", "latency_ms", "holds"),
+    [(19.0, 0.01, 45.0, True), (21.0, 0.0, 21.0, False), (15.0, 0.02, 21.0, False), (15.0, 0.0, 46.0, False)],
+)
+def test_a_batch_holds_if_steps_and_answers_are_in_time(
+    step_ms: float, over: float, latency_ms: float, holds: bool
+) -> None:
+    measured = capacity.Measured(4, "mujoco", "lsl", 100, 5.0, 6.0, step_ms, over, 20.0, latency_ms, 20.0, {})
+    assert measured.holds is holds

@@ -153,3 +153,21 @@ def test_a_supervised_participant_passes_the_wish_for_another_decoder_on(
 def test_the_posture_asked_for_goes_out_beside_the_one_done(run: Commanded) -> None:
     sent = run.live.status()["sent"]
     assert sent["reference"] == sent["kinematics"] > 0
+
+
+def test_what_is_stopped_and_started_again_goes_on_and_says_how_far_the_time_line_moved(run: Commanded) -> None:
+    before, wall = run.live.status(), run.live.status()["wall_s"]
+    run.live.requests.set_target([1, 1, 1, 1, 1], 3.0)
+    run.wait(lambda: run.records[-1].target.tolist() == [1.0] * 5)
+    run.live.stop()
+    stopped = run.live.status()
+    time.sleep(4.0)  # longer than the target is asked for
+    run.live.start()
+    run.wait(lambda: run.live.status()["steps"] > stopped["steps"] + 20)
+    after = run.live.status()
+    assert run.records[-1].target.tolist() == [1.0] * 5, "the target's time stood still, too"
+    moved = after["clock_moved_s"] - before["clock_moved_s"]
+    assert 3.5 < moved < 10.0 and f"clock moved {moved:.3f}" in run.events()
+    assert after["wall_s"] - wall < moved + 0.02 * (after["steps"] - before["steps"]) - 2.0, "the stop does not count"
+    stamps = [record.lsl_time for record in run.records]
+    assert np.all(np.diff(stamps) > 0.019)

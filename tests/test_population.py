@@ -24,10 +24,12 @@ from myoloop.emg.config import EmgConfig
 from myoloop.emg.people import sample_people
 from myoloop.errors import MyoloopError
 from myoloop.experiment import checked, load_experiment
-from myoloop.live.hearing import Answers
+from myoloop.live.hearing import Answers, Hearing, InsideInbox
 from myoloop.live.population import LivePopulation
 from myoloop.participant import ParticipantConfig, Participants
+from myoloop.report import _lost
 from myoloop.report_population import Crowd, population_figures
+from myoloop.report_turns import read_turns
 from myoloop.streams.outlets import PARTICIPANT_STREAMS
 from myoloop.streams.rowlog import read_rows
 
@@ -288,3 +290,24 @@ def test_the_largest_number_that_fits_is_found_in_few_trials(limit: int, expecte
         return count <= limit
 
     assert find_most(fits, 24) == expected and len(tried) == len(set(tried)) <= 9
+
+
+@pytest.mark.parametrize("link", [None, {"delay_ms": 20}])
+def test_answers_do_not_pile_up_at_a_participant_inside(link: dict[str, Any] | None) -> None:
+    inbox = InsideInbox("model")
+    ear = Hearing(inbox, checked(experiment(link=link), "ear"), 0, lambda text: None)
+    for step in range(50):
+        inbox.take(np.full(5, 0.75, np.float32), 0.02 * step, 0.02 * step)
+        heard = ear.step(0.02 * step + 0.02)
+    assert not inbox.recent and heard.values.tolist() == [0.75] * 5
+
+
+def test_what_each_of_several_decoders_missed_while_the_time_line_moved_is_not_lost() -> None:
+    lives = [{"samples_lost": 12_000 + 5, "each": {name: {} for name in "abcdef"}}]
+    assert _lost(lives, {"clock_moved_s": 1.0}, {"rate_hz": 2000.0}) == 5
+    assert _lost([{"samples_lost": 2003}], {"clock_moved_s": 1.0}, {"rate_hz": 2000.0}) == 3
+
+
+def test_turns_that_never_began_are_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(MyoloopError, match="no participant had a turn"):
+        read_turns(tmp_path, {})

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,19 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-from ros_world import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, ME, SHUTDOWN, Client, end, start, write_experiment
+from ros_world import (
+    ACTIVATE,
+    CLEANUP,
+    CONFIGURE,
+    DEACTIVATE,
+    ME,
+    NODES,
+    SHUTDOWN,
+    Client,
+    end,
+    start,
+    write_experiment,
+)
 
 from myoloop.body.names import JOINTS
 from myoloop.streams.bag import type_hash
@@ -324,6 +337,29 @@ def test_a_signal_while_configuring_ends_the_participant_cleanly(experiment: Pat
     code, said = end(node)
     assert code == 0, said
     assert "Traceback" not in said
+
+
+SWALLOWED = """
+import gc, os, signal, sys, time
+sys.path.insert(0, sys.argv.pop())
+from node_main import Stop
+stop = Stop()
+stop.interruptible = True
+gc.callbacks.append(lambda phase, info: stop.asked.is_set() or os.kill(os.getpid(), signal.SIGTERM))
+gc.collect()
+assert stop.asked.is_set()
+try:
+    time.sleep(20)
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
+
+def test_a_signal_that_comes_while_python_collects_garbage_is_not_forgotten() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, str(NODES)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 7 and "Traceback" not in done.stderr, done.stderr
 
 
 def test_the_participant_ends_by_itself_when_its_time_is_over(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def test_simulated_time_is_on_clock_and_in_every_stamp(recorded: Any) -> None:
     for message in mine(recorded, "prediction"):
         assert ns(message.header.stamp) * 1e-9 == pytest.approx(message.emg_time, abs=1e-6)
     times = [t for t, _ in recorded[1][f"/{ME}_bag/state"]]
-    assert set(times[1:]) <= set(clock)  # as `ros2 bag record --use-sim-time` has it
+    assert set(times) <= set(clock)  # as `ros2 bag record --use-sim-time` has it
+    assert all(t >= clock[0] for messages_ in recorded[1].values() for t, _ in messages_), "time begins with the clock"
 
 
 def test_any_reader_of_mcap_finds_definitions_index_and_type_hashes(recorded: Any) -> None:

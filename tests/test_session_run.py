@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from myoloop.processes import Child
 from myoloop.streams.rowlog import read_events
 
 REPO = Path(__file__).parent.parent
@@ -214,3 +215,29 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         [sys.executable, "-m", "myoloop", "report", str(tmp_path)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2 and "is not a run folder" in done.stderr
+
+
+SLOW_TO_END = """
+import signal, sys, time
+from pathlib import Path
+Path(sys.argv[1]).write_text("there")
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1.0)
+    Path(sys.argv[1]).write_text("cleaned up")
+"""
+
+
+def test_a_process_is_interrupted_once_however_often_it_is_told_to_end(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    child = Child("software", [sys.executable, "-c", SLOW_TO_END, str(said)], tmp_path / "log", dict(os.environ))
+    child.start()
+    while not said.exists() or not said.read_text():
+        time.sleep(0.05)
+    child.interrupt()
+    time.sleep(0.3)
+    child.interrupt()
+    child.end()
+    assert said.read_text() == "cleaned up" and child.exit_code == 0
+    assert not (tmp_path / "log").read_text()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -251,3 +252,19 @@ def test_none_of_many_answers_that_come_at_once_is_dropped(inbox: tuple[Predicti
         assert wait_until(lambda: box.accepted == before + 200 * number), box.accepted - before  # noqa: B023
         assert box.latest is not None and box.latest.values[0] == pytest.approx(number / 10)
     assert not said
+
+
+def test_nobody_waits_for_an_answer_once_the_session_is_being_stopped(
+    inbox: tuple[PredictionInbox, str, list[str]],
+) -> None:
+    box, _, _ = inbox
+    waited = threading.Thread(target=lambda: box.answered(0.0, 60.0))
+    waited.start()
+    time.sleep(0.1)
+    assert waited.is_alive()
+    box.hurry(True)
+    waited.join(10.0)
+    assert not waited.is_alive()
+    box.hurry(False)
+    begun = time.monotonic()
+    assert not box.answered(0.0, 0.3) and time.monotonic() - begun > 0.25

@@ -76,8 +76,9 @@ class LiveDecoder(Threaded):
             },
         )
         refuse_unfound([self._outlet.get_info()])
-        # an answer that came sooner would be in no recording
-        self._mute_until = time.monotonic() + FOUND_S if recorded(self._run_dir) else 0.0
+        # an answer that came sooner would be in no recording by LabRecorder, which takes so long to find the stream
+        heard_late = experiment.record.xdf and recorded(self._run_dir)
+        self._mute_until = time.monotonic() + FOUND_S if heard_late else 0.0
         self._watchers: list[Callable[[PredictionRecord], None]] = []
         super().__init__(decoder=self._run)
         self.error: BaseException | None = None

@@ -25,6 +25,10 @@ from myoloop.participant import Participants
 from myoloop.streams.clock import Clock, LockstepClock, RealtimeClock, SimulatedClock, Tick
 from myoloop.streams.network import use_loopback
 
+CONNECT_S = 1.0
+"""s that decoders are given, once their streams are there, to connect to the EMG: LSL does not tell who listens, and steps that
+came sooner would get no answer."""
+
 
 class LiveLoop(Threaded, ABC):
     """Steps people at the pace of the experiment's clock, in a thread of its own.
@@ -196,6 +200,7 @@ class LiveLoop(Threaded, ABC):
         while not all(inbox.source for inbox in awaited.values()) and time.monotonic() < until:
             if self._stop.wait(0.05):
                 break
+        listening = time.monotonic() + CONNECT_S
         silent = [name for name, inbox in awaited.items() if not inbox.source]
         if silent and not self._stop.is_set():
             names = ", ".join(f"'{name}_prediction'" for name in silent)
@@ -204,6 +209,8 @@ class LiveLoop(Threaded, ABC):
         if awaited:
             self._phase = "waiting for the session to listen"
             wait_until_heard(self._run_dir, self._stop)
+        if expected and len(silent) < len(awaited):
+            self._stop.wait(max(0.0, listening - time.monotonic()))
         if self._outflow is None and self.experiment.clock.kind != "realtime" and recorded(self._run_dir):
             self._outflow = Outflow()
         self._open_loop(silent)
