@@ -28,7 +28,7 @@ from myoloop.live.hearing import Answers, Hearing, InsideInbox
 from myoloop.live.population import LivePopulation
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.report import _lost
-from myoloop.report_population import Crowd, population_figures
+from myoloop.report_population import Crowd, population_figures, spread
 from myoloop.report_turns import read_turns
 from myoloop.streams.outlets import PARTICIPANT_STREAMS
 from myoloop.streams.rowlog import read_rows
@@ -243,6 +243,13 @@ def test_the_report_says_who_is_worst_which_finger_fails_and_what_goes_with_it()
     assert any("Subcutaneous fat" in line and "holds" in line for line in found["worst"]["words"])
     alike = population_figures(crowd_with(fat, np.full(12, 0.4)), config)
     assert all(each["p_corrected"] > 0.05 for each in alike["related"] if each["trait"] == "fat_mm")
+    assert alike["reliability"] < 0.6, "who is better in the first half is so in the second by chance only"
+    for relations in (found["related"], alike["related"]):
+        count, before = len(relations), 0.0
+        assert count > 2
+        for place, each in enumerate(relations):  # Holm 1979: the smallest p times all, the next times one less
+            before = max(before, min(1.0, (count - place) * each["p"]))
+            assert each["p_corrected"] == pytest.approx(before, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -311,3 +318,11 @@ def test_what_each_of_several_decoders_missed_while_the_time_line_moved_is_not_l
 def test_turns_that_never_began_are_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(MyoloopError, match="no participant had a turn"):
         read_turns(tmp_path, {})
+
+
+def test_a_spread_is_quartiles_extremes_and_an_interval_around_the_median() -> None:
+    found = spread([*np.arange(101.0), None])
+    assert found is not None and found["count"] == 101
+    assert [found[key] for key in ("min", "q1", "median", "q3", "max", "mean")] == [0, 25, 50, 75, 100, 50]
+    assert 30 < found["median_low"] < 50 < found["median_high"] < 70
+    assert spread([None]) is None and "median_low" not in (spread([1.0, 1.0, 1.0]) or {})
