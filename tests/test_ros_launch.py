@@ -43,12 +43,13 @@ def test_every_launch_argument_is_documented() -> None:
 
 def test_the_launch_file_starts_executables_that_exist() -> None:
     started = {
-        call.args[0].value
+        name.value
         for call in ast.walk(tree())
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "managed_node"
-        if isinstance(call.args[0], ast.Constant)
+        for name in ast.walk(call.args[0])
+        if isinstance(name, ast.Constant)
     }
-    assert started == {"virtual_participant", "onnx_decoder", "bag_recorder", "viewer"}
+    assert started == {"virtual_participant", "virtual_population", "onnx_decoder", "bag_recorder", "viewer"}
     assert all(os.access(REPO / "nodes" / name, os.X_OK) for name in started)
 
 
