@@ -37,13 +37,13 @@ class Browser:
         self._number = 0
 
     def evaluate(self, expression: str) -> Any:
-        """The JSON-able value of a JavaScript expression."""
+        """The JSON-able value of a JavaScript expression; None while another page is being loaded."""
         self._number += 1
         parameters = {"expression": expression, "returnByValue": True}
         self._socket.send(json.dumps({"id": self._number, "method": "Runtime.evaluate", "params": parameters}))
         while (answer := json.loads(self._socket.recv(timeout=60))).get("id") != self._number:
             pass
-        return answer["result"]["result"].get("value")
+        return None if "error" in answer else answer["result"]["result"].get("value")
 
     def wait(self, expression: str, seconds: float = 60.0) -> None:
         """Until the expression is true."""

@@ -220,8 +220,8 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 SLOW_TO_END = """
 import signal, sys, time
 from pathlib import Path
-Path(sys.argv[1]).write_text("there")
 try:
+    Path(sys.argv[1]).write_text("there")
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(1.0)
