@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -78,8 +77,7 @@ def measure(
         live = LivePopulation(experiment, folder)
         try:
             live.start()
-            while live.running:
-                time.sleep(0.2)
+            live.join()
         finally:
             live.close()
         if live.error:

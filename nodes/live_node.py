@@ -47,6 +47,8 @@ class LiveNode(LifecycleNode):
         self.ended = threading.Event()
         """set when the loop has ended by itself"""
         self._advertised = False
+        self.building = False
+        """whether a live object is being made, which takes seconds and may be interrupted"""
         self.sources = 1
         """how many send a record each control step"""
         self.simulated = False
@@ -107,7 +109,11 @@ class LiveNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            self.live = self.build()
+            self.building = True
+            try:
+                self.live = self.build()
+            finally:
+                self.building = False
             self.simulated = self.live.experiment.clock.kind != "realtime"
             self.live.subscribe(self._take)
             self.advertise()

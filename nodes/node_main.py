@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +24,7 @@ from myoloop.errors import MyoloopError
 from myoloop.machine import keep_compiled, leave
 
 RAISE_AGAIN_S = 0.05
+"""s after which an interrupt that Python dropped comes again."""
 
 
 class Stop:
@@ -30,8 +32,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = threading.Event()
-        self.interruptible = False
-        """while this is true the first signal raises KeyboardInterrupt in the main thread"""
+        self.interruptible: Callable[[], bool] = lambda: False
+        """while this says true a signal raises KeyboardInterrupt in the main thread"""
         self.interrupted = False
         """whether one did"""
         self._swallowed = False
@@ -42,7 +44,7 @@ class Stop:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         again = self.asked.is_set()
         self.asked.set()
-        if self.interruptible and (self._swallowed or not again):
+        if self.interruptible() and (self._swallowed or not again):
             self.interrupted, self._swallowed = True, False
             raise KeyboardInterrupt
 
@@ -87,11 +89,11 @@ def main(make: type[LiveNode]) -> int:
     node = None
     failure: BaseException | None = None
     try:
-        node = make()
+        node = made = make()
         executor.add_node(node)
         logging.getLogger("myoloop").addHandler(ToRos(node))
         logging.getLogger("myoloop").propagate = False
-        stop.interruptible = True
+        stop.interruptible = lambda: made.building
         if node.value("autostart"):
             if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
                 node.trigger_activate()
@@ -109,7 +111,6 @@ def main(make: type[LiveNode]) -> int:
     except (InvalidParameterValueException, InvalidParameterTypeException) as error:
         failure = MyoloopError(explained(error))
     finally:
-        stop.interruptible = False
         if node is not None:
             if node.state in ("unconfigured", "inactive", "active"):
                 node.trigger_shutdown()

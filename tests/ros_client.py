@@ -2,7 +2,7 @@
 
 Reads one JSON request a line, answers with one JSON object a line:
   {"do": "call", "service": "/x/reset", "type": "myoloop_msgs/srv/Reset", "fields": {...}}
-  {"do": "listen", "topic": "/x/state", "type": "myoloop_msgs/msg/ParticipantState", "seconds": 2.0, "sensor": false}
+  {"do": "listen", "topic": "/x/state", "type": "myoloop_msgs/msg/ParticipantState", "count": 50, "sensor": false}
   {"do": "nodes"}
   {"do": "endpoints", "node": "virtual_participant", "namespace": "/x"}
 """
@@ -68,8 +68,8 @@ def listen(node: Node, request: dict[str, Any]) -> Any:
     subscription = node.create_subscription(
         kind(request["type"]), request["topic"], lambda message: heard.append([time.time(), plain(message)]), qos
     )
-    end = time.monotonic() + request["seconds"]
-    while time.monotonic() < end:
+    end = time.monotonic() + request.get("patience", 60.0)
+    while len(heard) < request["count"] and time.monotonic() < end:
         rclpy.spin_once(node, timeout_sec=0.05)
     node.destroy_subscription(subscription)
     return {"heard": heard}

@@ -43,9 +43,10 @@ class Client:
     def call(self, service: str, type_: str, **fields: Any) -> Any:
         return self.ask(do="call", service=f"/{ME}/{service}", type=type_, fields=fields)
 
-    def hear(self, topic: str, type_: str, seconds: float, sensor: bool = False) -> list[tuple[float, Any]]:
+    def hear(self, topic: str, type_: str, count: int, sensor: bool = False) -> list[tuple[float, Any]]:
+        """The next messages of a topic, and when each came (wall clock, s); fewer if a minute does not bring them."""
         topic = topic if topic.startswith("/") else f"/{ME}/{topic}"
-        return self.ask(do="listen", topic=topic, type=type_, seconds=seconds, sensor=sensor)["heard"]
+        return self.ask(do="listen", topic=topic, type=type_, count=count, sensor=sensor)["heard"]
 
     def change(self, node: str, transition: int) -> bool:
         answer = self.call(f"{node}/change_state", "lifecycle_msgs/srv/ChangeState", transition={"id": transition})

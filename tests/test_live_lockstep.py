@@ -52,8 +52,7 @@ def session(
     decoder = subprocess.Popen([sys.executable, "-c", ECHO, name, str(takes_s), how])
     try:
         live.start()
-        for thread in live._threads:
-            thread.join(timeout=120)
+        live.join(120)
         status = live.status()
     finally:
         live.close()

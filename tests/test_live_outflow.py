@@ -63,8 +63,7 @@ def test_only_a_recorded_session_on_simulated_time_is_held(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Outflow, "wait_s", lambda self, sent: (asked.append(sent), real(self, sent))[1])
             live.start()
-            for thread in live._threads:
-                thread.join(timeout=60)
+            live.join(60)
         status = live.status()
     finally:
         live.close()

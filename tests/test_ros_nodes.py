@@ -57,9 +57,9 @@ def nodes(experiment: Path, client: Client) -> Iterator[dict[str, subprocess.Pop
 
 
 def test_state_tells_each_control_step_once_and_in_order(nodes: dict, client: Client) -> None:
-    heard = [m for _, m in client.hear("state", "myoloop_msgs/msg/ParticipantState", 3.0)]
+    heard = [m for _, m in client.hear("state", "myoloop_msgs/msg/ParticipantState", 60)]
     steps = [m["step"] for m in heard]
-    assert len(steps) > 50
+    assert len(steps) >= 60
     assert steps == list(range(steps[0], steps[0] + len(steps)))
     assert np.diff([m["lsl_time"] for m in heard]) == pytest.approx(0.02, abs=1e-6)
     for message in heard:
@@ -70,7 +70,7 @@ def test_state_tells_each_control_step_once_and_in_order(nodes: dict, client: Cl
 
 
 def test_ros_stamps_are_lsl_time_plus_a_steady_offset(nodes: dict, client: Client) -> None:
-    heard = client.hear("state", "myoloop_msgs/msg/ParticipantState", 2.0)
+    heard = client.hear("state", "myoloop_msgs/msg/ParticipantState", 50)
     stamps = np.array([m["header"]["stamp"]["sec"] + 1e-9 * m["header"]["stamp"]["nanosec"] for _, m in heard])
     offsets = stamps - np.array([m["lsl_time"] for _, m in heard])
     assert np.ptp(offsets) < 1e-3
@@ -79,8 +79,8 @@ def test_ros_stamps_are_lsl_time_plus_a_steady_offset(nodes: dict, client: Clien
 
 
 def test_emg_chunks_follow_each_other_without_a_gap(nodes: dict, client: Client) -> None:
-    heard = [m for _, m in client.hear("emg", "myoloop_msgs/msg/EmgChunk", 2.0, sensor=True)]
-    assert len(heard) > 20
+    heard = [m for _, m in client.hear("emg", "myoloop_msgs/msg/EmgChunk", 40, sensor=True)]
+    assert len(heard) >= 40
     for message in heard:
         assert (message["rate_hz"], message["channels"], message["samples"]) == (2000.0, 16, 40)
         assert len(message["data"]) == 16 * 40
@@ -91,7 +91,7 @@ def test_emg_chunks_follow_each_other_without_a_gap(nodes: dict, client: Client)
 
 
 def test_joint_states_are_radians_under_the_joints_names(nodes: dict, client: Client) -> None:
-    heard = [m for _, m in client.hear("joint_states", "sensor_msgs/msg/JointState", 1.5)]
+    heard = [m for _, m in client.hear("joint_states", "sensor_msgs/msg/JointState", 10)]
     assert heard and tuple(heard[-1]["name"]) == JOINTS
     positions = np.array([m["position"] for m in heard])
     assert positions.shape[1] == len(JOINTS) and np.abs(positions).max() < math.pi
@@ -99,8 +99,8 @@ def test_joint_states_are_radians_under_the_joints_names(nodes: dict, client: Cl
 
 
 def test_predictions_carry_the_time_of_the_emg_behind_them(nodes: dict, client: Client) -> None:
-    heard = [m for _, m in client.hear("prediction", "myoloop_msgs/msg/DecoderPrediction", 2.0)]
-    assert len(heard) > 20
+    heard = [m for _, m in client.hear("prediction", "myoloop_msgs/msg/DecoderPrediction", 40)]
+    assert len(heard) >= 40
     for message in heard:
         assert message["decoder"] == "mean"
         assert 0 <= message["lsl_time"] - message["emg_time"] < 1.0
@@ -108,16 +108,18 @@ def test_predictions_carry_the_time_of_the_emg_behind_them(nodes: dict, client: 
 
 
 def test_diagnostics_come_once_a_second_from_each_node(nodes: dict, client: Client) -> None:
-    heard = client.hear("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 6.0)
+    heard = client.hear("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 10)
     for name, part, counts in (
         ("virtual_participant", "participant loop", "emg_samples_sent"),
         ("virtual_participant", "participant feedback", "predictions"),
         ("onnx_decoder", "EMG decoder", "samples_received"),
     ):
         for each in ("managed node", part):
-            mine = [s for _, m in heard for s in m["status"] if s["name"] == f"/{ME}/{name}: {each}"]
-            assert 4 <= len(mine) <= 8 and {s["hardware_id"] for s in mine} == {ME}
-            values = {pair["key"]: pair["value"] for pair in mine[-1]["values"]}
+            mine = [(m, s) for _, m in heard for s in m["status"] if s["name"] == f"/{ME}/{name}: {each}"]
+            stamps = [m["header"]["stamp"]["sec"] + 1e-9 * m["header"]["stamp"]["nanosec"] for m, _ in mine]
+            assert len(mine) >= 3 and np.median(np.diff(stamps)) == pytest.approx(1.0, abs=0.3)
+            assert {s["hardware_id"] for _, s in mine} == {ME}
+            values = {pair["key"]: pair["value"] for pair in mine[-1][1]["values"]}
             if each == part:
                 assert int(values[counts]) > 0
             else:
@@ -128,7 +130,7 @@ def test_the_shipped_analyzers_take_every_entry_of_diagnostics_once(nodes: dict,
     """As diagnostic_aggregator's GenericAnalyzer matches: by a part of the name."""
     settings = yaml.safe_load((REPO / "launch" / "diagnostics.yaml").read_text())["analyzers"]["ros__parameters"]
     analyzers = {name: about["contains"] for name, about in settings.items() if isinstance(about, dict)}
-    heard = client.hear("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 3.0)
+    heard = client.hear("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 4)
     names = {s["name"] for _, m in heard for s in m["status"] if s["name"].startswith(f"/{ME}/")}
     assert len(names) == 5  # two nodes, two parts of the participant, the decoder
     taken = {name: [a for a, words in analyzers.items() if any(w in name for w in words)] for name in names}
@@ -146,11 +148,11 @@ def test_the_shipped_analyzers_take_every_entry_of_diagnostics_once(nodes: dict,
     ],
 )
 def test_topics_come_at_the_control_rate_by_their_stamps(nodes: dict, client: Client, topic: str, kind: str) -> None:
-    heard = [m for _, m in client.hear(topic, kind, 1.0, sensor=topic == "emg")]
+    heard = [m for _, m in client.hear(topic, kind, 40, sensor=topic == "emg")]
     stamps = np.array([m["header"]["stamp"]["sec"] + 1e-9 * m["header"]["stamp"]["nanosec"] for m in heard])
     if topic == "prediction":  # is stamped when it is sent, which a busy machine does in bursts
         stamps = np.array([m["emg_time"] for m in heard])
-    assert len(stamps) > 10 and np.all(np.diff(stamps) > 0)
+    assert len(stamps) >= 40 and np.all(np.diff(stamps) > 0)
     assert np.median(np.diff(stamps)) == pytest.approx(0.02, rel=0.25)
 
 
@@ -158,15 +160,15 @@ def test_what_may_change_changes_the_running_participant(nodes: dict, client: Cl
     me = "virtual_participant"
     assert client.get(me, "link.delay_ms") == 0.0 and client.get(me, "stale_after_s") == pytest.approx(0.2)
     assert client.set(me, "link.delay_ms", 100.0)["successful"]
-    client.hear("state", "myoloop_msgs/msg/ParticipantState", 0.5)
-    heard = [m for _, m in client.hear("state", "myoloop_msgs/msg/ParticipantState", 1.0)]
+    client.hear("state", "myoloop_msgs/msg/ParticipantState", 25)
+    heard = [m for _, m in client.hear("state", "myoloop_msgs/msg/ParticipantState", 50)]
     ages = [m["prediction_age"] for m in heard]
     assert min(ages) > 0.1  # 0.02 without
     assert not any(m["prediction_stale"] for m in heard if m["prediction_age"] < 0.3)  # the delay is allowed for
     assert client.set(me, "link.delay_ms", 0.0)["successful"]
     assert client.set(me, "conditions.fatigue", 0.5)["successful"]
     assert client.call("set_condition", "myoloop_msgs/srv/SetCondition", name="mains_hum", strength=0.25)["success"]
-    heard = client.hear("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 2.5)
+    heard = client.hear("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 6)
     loops = [s for _, m in heard for s in m["status"] if s["name"] == f"/{ME}/{me}: participant loop"]
     values = {pair["key"]: pair["value"] for pair in loops[-1]["values"]}
     assert values["conditions"] == "fatigue=0.5 mains_hum=0.25"
@@ -227,8 +229,8 @@ def test_the_message_definitions_are_the_documented_ones() -> None:
 
 def test_services_act_and_explain_what_they_refuse(nodes: dict, client: Client) -> None:
     target = [1.0, 0.0, 1.0, 0.0, 1.0]
-    assert client.call("set_target", "myoloop_msgs/srv/SetTarget", target=target, duration=3.0)["success"]
-    heard = [m for _, m in client.hear("state", "myoloop_msgs/msg/ParticipantState", 1.0)]
+    assert client.call("set_target", "myoloop_msgs/srv/SetTarget", target=target, duration=30.0)["success"]
+    heard = [m for _, m in client.hear("state", "myoloop_msgs/msg/ParticipantState", 5)]
     assert heard[-1]["target"] == target
     bad = client.call("set_target", "myoloop_msgs/srv/SetTarget", target=[2.0] * 5, duration=3.0)
     assert not bad["success"] and "0..1" in bad["message"]
@@ -344,7 +346,7 @@ import gc, os, signal, sys, time
 sys.path.insert(0, sys.argv.pop())
 from node_main import Stop
 stop = Stop()
-stop.interruptible = True
+stop.interruptible = lambda: True
 gc.callbacks.append(lambda phase, info: stop.asked.is_set() or os.kill(os.getpid(), signal.SIGTERM))
 gc.collect()
 assert stop.asked.is_set()

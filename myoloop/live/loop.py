@@ -108,8 +108,8 @@ class LiveLoop(Threaded, ABC):
         """The experiment's clock.
 
         Args:
-          answered: for lockstep, waits up to (…, s) for the answer to EMG of a time (s, …), see `LockstepClock`; None: nobody
-            outside the process answers, and there is nothing to wait for.
+          answered: for lockstep, waits for an answer, see `LockstepClock`; None: nobody outside the process answers, and there
+            is nothing to wait for.
           answers: how many there were so far.
         """
         period_s, settings = 1.0 / self.experiment.participant.control_hz, self.experiment.clock
@@ -179,7 +179,6 @@ class LiveLoop(Threaded, ABC):
                     self._pause()
                 else:
                     self._make_step()
-            self._ended = pylsl.local_clock()
             self._phase = "finished" if self.finished else "stopped"
             self._event("session end")
         except Exception as error:  # the thread's last word: it must reach the node and the report
@@ -189,6 +188,7 @@ class LiveLoop(Threaded, ABC):
             self._board.say(f"the {self._who} stopped: {type(error).__name__}: {error}")
         finally:
             gc.unfreeze()
+            self._ended = pylsl.local_clock()
             self._over()
 
     def _wait_for_decoders(self) -> None:
@@ -222,7 +222,7 @@ class LiveLoop(Threaded, ABC):
 
     def _begin(self) -> None:
         """Starts the clock, or goes on after a stop, as if nothing had been between."""
-        if self._steps:
+        if self._began:
             self._go_on()
             self._began += pylsl.local_clock() - self._ended
         else:

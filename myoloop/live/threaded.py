@@ -30,6 +30,11 @@ class Threaded:
         for thread in self._threads:
             thread.join(timeout=5.0)
 
+    def join(self, timeout_s: float | None = None) -> None:
+        """Waits until the work is over by itself."""
+        for thread in self._threads:
+            thread.join(timeout_s)
+
     @property
     def running(self) -> bool:
         """Whether any of the threads does."""
