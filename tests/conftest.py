@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import uuid
@@ -44,6 +45,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(1 + int(SESSION, 16) % 100)  # 101 is the last that leaves ports free on Linux
 os.environ["ROS_LOG_DIR"] = _folder.name
+# A shell that starts the tests in the background has SIGINT ignored, and every process that they start would ignore it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if (Path(sys.prefix) / "share" / "ament_index").is_dir():
     os.environ["AMENT_PREFIX_PATH"] = sys.prefix
 

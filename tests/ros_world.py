@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import decoder_models as toy
 import pytest
@@ -19,6 +20,7 @@ from myoloop.decoder.contract import DecoderInfo
 from myoloop.emg.armband import armband
 
 TESTS = Path(__file__).parent
+REPO = TESTS.parent
 NODES = Path(sys.prefix) / "lib" / "myoloop"
 ME = f"ros{os.getpid()}"
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
@@ -102,6 +104,26 @@ def end(process: subprocess.Popen, number: int = signal.SIGINT) -> tuple[int, st
         process.kill()
         pytest.fail(f"the node did not end: {process.communicate()[1]}")
     return process.returncode, said
+
+
+def policy() -> dict[str, dict[str, set[str]]]:
+    """launch/sros2_policy.xml: for each node, names by kind and permission; the id is this test's."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for profile in ElementTree.parse(REPO / "launch" / "sros2_policy.xml").getroot().iter("profile"):
+        kinds: dict[str, set[str]] = {}
+        for group in profile:
+            (permission,) = group.attrib
+            names = {str(each.text).replace("/myo/", f"/{ME}/") for each in group}
+            kinds[permission] = kinds.get(permission, set()) | names
+        found[profile.attrib["node"]] = kinds
+    return found
+
+
+def advertised(client: Client, node: str) -> dict[str, set[str]]:
+    """What a node publishes, subscribes, serves and calls, as `policy` has it."""
+    endpoints = client.endpoints(f"/{ME}/{node}")
+    kinds = {"publishers": "publish", "subscribers": "subscribe", "services": "reply", "clients": "request"}
+    return {kinds[kind]: set(names) for kind, names in endpoints.items() if names}
 
 
 def write_experiment(folder: Path, **changes: Any) -> Path:

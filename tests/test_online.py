@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from myoloop.errors import MyoloopError
 from myoloop.experiment import Experiment
 from myoloop.learn.heard import Answers, Steps
 from myoloop.learn.internal_model import ForwardConfig, InternalModelConfig, divergence, mean_divergence
-from myoloop.learn.online import USUAL, OnlineConfig, OnlineLearner
+from myoloop.learn.online import ENOUGH, OnlineConfig, OnlineLearner
 from myoloop.learn.pairing import Pairing
 from myoloop.learn.through_forward import ObjectiveConfig
 from myoloop.live.channel import pack_experience, pack_policy, unpack_experience, unpack_policy
@@ -227,14 +228,28 @@ def test_the_learner_thinks_after_whole_stretches_and_waits_before_it_changes_th
 
 def test_answers_that_are_nothing_like_before_make_the_learner_forget_what_it_remembers(start: LearnedPolicy) -> None:
     learner = OnlineLearner(start, small())
-    for surprise in [0.1] * USUAL + [0.5, 0.1, 0.5]:
+    learner._learned = learner._learned._replace(memory=learner._learned.memory._replace(filled=jnp.int32(3)))
+    for surprise in [0.1] * ENOUGH + [0.5, 0.1, 0.9]:
         learner._forget_if_odd(surprise)
-    assert learner.forgotten == 0, "one odd stretch says little"
-    learner._forget_if_odd(0.5)
+    assert learner.forgotten == 0 and int(learner._learned.memory.filled) == 3, "one odd stretch says little"
+    learner._forget_if_odd(0.9)
     assert learner.forgotten == 1 and int(learner._learned.memory.filled) == 0
-    for _ in range(USUAL - 1):
-        learner._forget_if_odd(5.0)
+    for surprise in [5.0] * (ENOUGH - 1) + [9.0] * 2:
+        learner._forget_if_odd(surprise)
     assert learner.forgotten == 1, "what is usual now is found anew first"
+
+
+def test_a_difficult_gesture_after_easy_ones_is_no_change_of_the_world(start: LearnedPolicy) -> None:
+    """Prompts: five stretches each, the answers to rest known to a thousandth, those to a pinch hardly at all."""
+    learner = OnlineLearner(start, small())
+    draws = np.random.default_rng(0)
+    for _ in range(300):
+        for loss in draws.permutation([0.002, 0.05, 0.3, 1.6]):
+            for _ in range(3):
+                learner._forget_if_odd(float(loss * draws.uniform(0.7, 1.3)))
+            for _ in range(2):
+                learner._forget_if_odd(0.002)  # rest between them
+    assert learner.forgotten == 0
 
 
 def test_a_habit_that_acts_otherwise_is_refused(start: LearnedPolicy) -> None:

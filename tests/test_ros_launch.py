@@ -158,6 +158,23 @@ def test_ros2_launch_runs_several_participants_with_namespaces_streams_and_folde
 
 
 @needs_launch
+def test_ros2_launch_runs_a_population_as_one_node_with_decoders_beside_it(tmp_path: Path) -> None:
+    pytest.importorskip("mcap_ros2", reason="mcap-ros2-support is not installed here")
+    experiment = yaml.safe_load((REPO / "experiments" / "population.yaml").read_text())
+    experiment["decoder"]["model"] = str(REPO / experiment["decoder"]["model"])
+    names = [f"ann{os.getpid()}", f"bob{os.getpid()}", f"cid{os.getpid()}"]
+    experiment["population"] |= {"participants": None, "ids": names, "publish": names[:2]}
+    experiment |= {"clock": "lockstep", "record": {"xdf": False, "mcap": True}}
+    report = launched(tmp_path, experiment, f"crowd{os.getpid()}")
+    assert report["failure"] is None and report["population"]["published"] == names[:2]
+    counts = Counter(topic for topic, _, _ in messages(tmp_path / "run" / "session.mcap"))
+    for name in names[:2]:
+        assert counts[f"/crowd{os.getpid()}/{name}/state"] == 150
+    assert not any(names[2] in topic for topic in counts)
+    assert all(each["predictions"] > 100 for each in report["people"] if each["id"] in names[:2])
+
+
+@needs_launch
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -25,7 +24,9 @@ from ros_world import (
     NODES,
     SHUTDOWN,
     Client,
+    advertised,
     end,
+    policy,
     start,
     write_experiment,
 )
@@ -196,29 +197,10 @@ def test_what_may_not_change_says_why_and_what_to_do(
 
 def test_the_policy_for_sros2_allows_what_the_nodes_do_and_nothing_else(nodes: dict, client: Client) -> None:
     allowed = policy()
-    assert set(allowed) == {"virtual_participant", "onnx_decoder", "bag_recorder", "viewer"}
+    assert set(allowed) == {"virtual_participant", "virtual_population", "onnx_decoder", "bag_recorder", "viewer"}
     for node in nodes:
         kinds = {kind: names - {"/clock"} for kind, names in allowed[node].items()}  # here time is not simulated
         assert advertised(client, node) == kinds
-
-
-def policy() -> dict[str, dict[str, set[str]]]:
-    """launch/sros2_policy.xml: for each node, names by kind and permission; the participant's id is this test's."""
-    found: dict[str, dict[str, set[str]]] = {}
-    for profile in ElementTree.parse(REPO / "launch" / "sros2_policy.xml").getroot().iter("profile"):
-        kinds: dict[str, set[str]] = {}
-        for group in profile:
-            (permission,) = group.attrib
-            names = {str(each.text).replace("/myo/", f"/{ME}/") for each in group}
-            kinds[permission] = kinds.get(permission, set()) | names
-        found[profile.attrib["node"]] = kinds
-    return found
-
-
-def advertised(client: Client, node: str) -> dict[str, set[str]]:
-    endpoints = client.endpoints(f"/{ME}/{node}")
-    kinds = {"publishers": "publish", "subscribers": "subscribe", "services": "reply", "clients": "request"}
-    return {kinds[kind]: set(names) for kind, names in endpoints.items() if names}
 
 
 def test_the_message_definitions_are_the_documented_ones() -> None:

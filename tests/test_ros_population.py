@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ros_world import ACTIVATE, CONFIGURE, ME, Client, end, start, write_experiment
+from ros_world import ACTIVATE, CONFIGURE, ME, Client, advertised, end, policy, start, write_experiment
 
 from myoloop.streams.bag import BAG_FILE, messages
 from myoloop.streams.rowlog import read_rows
@@ -71,6 +71,22 @@ def test_decoders_answer_each_of_them(recorded: Any) -> None:
         ages = [m.prediction_age for m in topics[f"/{ME}_crowd/{name}/state"]]
         assert np.isfinite(ages[1:]).mean() > 0.9
     assert json.loads((run / "report.json").read_text())["population"]["published"] == ["ann", "bob"]
+
+
+def test_the_policy_for_sros2_allows_what_a_population_does_and_nothing_else(tmp_path: Path, client: Client) -> None:
+    file = write_experiment(tmp_path, population={"participants": 4, "publish": "all"}, decoder=None)
+    node = start("virtual_population", "-p", f"experiment:={file}")
+    try:
+        assert client.change("virtual_population", CONFIGURE) is True
+        allowed = policy()["virtual_population"]
+        here = {
+            kind: {name.replace(f"/{ME}/{ME}", f"/{ME}/myo") for name in names}
+            for kind, names in advertised(client, "virtual_population").items()
+        }
+        assert here == {kind: names - {"/clock"} for kind, names in allowed.items()}
+    finally:
+        code, said = end(node)
+    assert code == 0, said
 
 
 def test_services_reach_all_of_them_and_diagnostics_tell_of_each(tmp_path: Path, client: Client) -> None:

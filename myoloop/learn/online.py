@@ -28,8 +28,10 @@ from myoloop.policy.networks import make_policy
 from myoloop.policy.observation import observation_layout
 from myoloop.task.reference import EXTENDED, FLEXED
 
-USUAL = 20
-"""Stretches that say what the models' loss usually is."""
+USUAL = 120
+"""Stretches that say what losses of the models are usual: two minutes, in which every gesture was asked for."""
+ENOUGH = 20
+"""Stretches that must have been heard before anything can be unusual."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ class OnlineConfig:
             ObjectiveConfig(updates=6, stretches=16, learning_rate=1.5e-4, movement=100.0, effort=6.0),
         )
     )
-    forget_at: float = 3.0
-    """How many times its usual value the models' loss must reach, in two stretches, for all that is remembered to be forgotten:
-    the world has changed. The models stay, as a guess to start from."""
+    forget_at: float = 1.5
+    """How many times the largest usual loss the models' must exceed, in two stretches, for all that is remembered to be
+    forgotten: the world has changed. The models stay, as a guess to start from."""
 
 
 class Thinking(NamedTuple):
@@ -112,7 +114,7 @@ class OnlineLearner:
         self.lines: list[Thinking] = []
         self.stretches = self.forgotten = 0
         self._usual: deque[float] = deque(maxlen=USUAL)
-        self._odd = 0
+        self._odd: list[float] = []
 
     def hear(self, steps: Steps, answers: Answers) -> None:
         """What happened since the last call."""
@@ -147,14 +149,20 @@ class OnlineLearner:
         return line
 
     def _forget_if_odd(self, surprise: float) -> None:
-        """Forgets what is remembered once the answers are not at all what they used to be."""
-        usual = np.median(self._usual) if len(self._usual) == USUAL else np.inf
-        self._odd = self._odd + 1 if surprise > self.config.forget_at * usual else 0
-        if self._odd < 2:
-            self._usual.append(surprise)
+        """Forgets what is remembered once the answers are not at all what they used to be.
+
+        The largest loss is what counts, not a typical one: at rest the models may be right to a thousandth of what they are off
+        in a difficult gesture, and a stretch is about one gesture."""
+        most = max(self._usual) if len(self._usual) >= ENOUGH else np.inf
+        if surprise <= self.config.forget_at * most:
+            self._usual.extend([*self._odd, surprise])  # a single odd stretch is an odd gesture
+            self._odd.clear()
+            return
+        self._odd.append(surprise)
+        if len(self._odd) < 2:
             return
         self.forgotten += 1
-        self._odd = 0
+        self._odd.clear()
         self._usual.clear()
         memory = self._learned.memory._replace(filled=jnp.int32(0))
         self._learned = self._learned._replace(memory=memory, updates=jnp.int32(0))
