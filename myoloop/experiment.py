@@ -255,9 +255,11 @@ def _explain(error: ValidationError, where: str) -> MyoloopError:
         allowed = first.get("ctx", {}).get("expected", "")
         known = re.findall(r"'([^']*)'", allowed)
         return unknown_name(loc[-1], first["input"], known, f"{where}: {'.'.join(loc)}")
-    found = first["input"]
+    found, said = first["input"], first["msg"].removeprefix("Value error, ")
+    if not loc:  # of keys that do not go together, which it names
+        return MyoloopError(f"{where}: {said}.")
     shown = repr(found) if len(repr(found)) < 80 else type(found).__name__
-    return MyoloopError(f"{where}: {'.'.join(loc)} is {shown}: {first['msg'].removeprefix('Value error, ')}.")
+    return MyoloopError(f"{where}: {'.'.join(loc)} is {shown}: {said}.")
 
 
 def _keys(loc: list[str]) -> list[str]:

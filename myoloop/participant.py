@@ -192,7 +192,7 @@ class Participants:
         fixed = self._fixed
         self._state = _State(
             mind=fixed.mind.start(self.participants) if isinstance(fixed.mind, LearnedPolicy) else (),
-            emg=init_emg(self.emg_params, jnp.asarray(seeds)),
+            emg=init_emg(self.emg_params, seeds),
             force=init_force(fixed.force, self.participants) if fixed.force else None,
             wander=still(self.config.exploration.seed, self.participants) if self.config.exploration else None,
         )

@@ -67,6 +67,7 @@ def test_unknown_choice_lists_the_known_ones(tmp_path: Path) -> None:
         ("- a list", "expected a mapping"),
         ("a: [unclosed", "not readable as YAML"),
         ("", "found nothing"),
+        ("{ros: false, record: {mcap: true}}", "mine.yaml: record.mcap records ROS topics"),
     ],
 )
 def test_impossible_values_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:

@@ -167,7 +167,8 @@ def test_what_is_stopped_and_started_again_goes_on_and_says_how_far_the_time_lin
     after = run.live.status()
     assert run.records[-1].target.tolist() == [1.0] * 5, "the target's time stood still, too"
     moved = after["clock_moved_s"] - before["clock_moved_s"]
-    assert 3.5 < moved < 10.0 and f"clock moved {moved:.3f}" in run.events()
+    said = [float(text.split()[-1]) for text in run.events() if text.startswith("clock moved")]
+    assert moved > 3.5 and abs(sum(said) - after["clock_moved_s"]) < 0.01 * len(said)
     assert after["wall_s"] - wall < moved + 0.02 * (after["steps"] - before["steps"]) - 2.0, "the stop does not count"
     stamps = [record.lsl_time for record in run.records]
     assert np.all(np.diff(stamps) > 0.019)

@@ -97,7 +97,13 @@ class Discharges(NamedTuple):
 
 def init_emg(params: EmgParams, seeds: int | Sequence[int] | np.ndarray | Array) -> EmgState:
     """A silent start for each seed; equal seeds of the same person give equal noise and discharges, alone and in a batch."""
-    key = address(params.seed, jnp.atleast_1d(jnp.asarray(seeds, jnp.uint32)))
+    return _silent(params, jnp.atleast_1d(jnp.asarray(seeds, jnp.uint32)))
+
+
+@jax.jit
+def _silent(params: EmgParams, seeds: Array) -> EmgState:
+    """`init_emg` in one piece: operation by operation each of them would be compiled."""
+    key = address(params.seed, seeds)
     batch, channels = key.shape[0], params.band.channels
     return EmgState(
         key=key,

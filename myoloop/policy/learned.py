@@ -196,11 +196,14 @@ def load_policy(path: str | Path) -> Loaded:
         odd = sorted(set(muscles) ^ set(MUSCLES) | set(joints) ^ set(JOINTS)) or ["their order"]
         raise MyoloopError(f"{path}: made for another body; these differ: {', '.join(odd)}. Train again.")
     size = observation_layout(look_ahead, cues).size
-    like = {
-        "params": make_policy(network, size, len(MUSCLES)).init(jax.random.key(0)),
-        "normaliser": init_normaliser(size),
-        "joint_range": jnp.zeros((len(JOINTS), 2)),
-    }
+    shapes = jax.eval_shape(  # nothing is drawn, and nothing compiled
+        lambda: {
+            "params": make_policy(network, size, len(MUSCLES)).init(jax.random.key(0)),
+            "normaliser": init_normaliser(size),
+            "joint_range": jnp.zeros((len(JOINTS), 2)),
+        }
+    )
+    like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     tree = jax.tree.map(jnp.asarray, checkpoint.load(path, kind=KIND, version=VERSION, like=like).tree)
     policy = LearnedPolicy(
         tree["params"], tree["normaliser"], tree["joint_range"], network, action, look_ahead, control_hz, name, cues

@@ -275,12 +275,18 @@ def hold(ref: P, t: ArrayLike, target: ArrayLike, who: ArrayLike | None = None) 
             f"target {asked.tolist()}; expected 5 flexions between 0 (extended) and 1 (flexed), "
             f"{', '.join(FINGERS)}, once or for each of {participants} participants."
         )
-    return ref.redirected(t, jnp.broadcast_to(asked, (participants, 5)), who)
+    return _redirected(ref, t, np.broadcast_to(asked, (participants, 5)), who)
 
 
 def release(ref: P, t: ArrayLike, who: ArrayLike | None = None) -> P:
     """Return to the motion from time t on (s); `who` (B,) bool, default all."""
-    return ref.redirected(t, jnp.full((*ref.since.shape, len(FINGERS)), jnp.nan, jnp.float32), who)
+    return _redirected(ref, t, np.full((*ref.since.shape, len(FINGERS)), np.nan, np.float32), who)
+
+
+@jax.jit
+def _redirected(ref: P, t: ArrayLike, held: jax.Array, who: ArrayLike | None) -> P:
+    """In one piece: operation by operation each of them would be compiled."""
+    return ref.redirected(t, held, who)
 
 
 def _templates(config: ReferenceConfig, participants: int) -> Reference:
