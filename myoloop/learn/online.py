@@ -46,7 +46,7 @@ class OnlineConfig:
     """Of models and draws."""
     internal_model: InternalModelConfig = field(
         default_factory=lambda: InternalModelConfig(
-            ForwardConfig(remembered=600, updates=16, stretches=16, first_rollouts=30, learning_rate=1e-3),
+            ForwardConfig(remembered=2400, updates=16, stretches=16, first_rollouts=30, learning_rate=1e-3),
             ObjectiveConfig(updates=6, stretches=16, learning_rate=1.5e-4, movement=100.0, effort=6.0),
         )
     )
