@@ -143,9 +143,8 @@ def open_browser(config: Config, profile: str) -> subprocess.Popen[bytes]:
     ]
     command += ["--enable-unsafe-swiftshader", "--remote-debugging-port=0", address]
     browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    with contextlib.suppress(
-        OSError
-    ):  # without a graphics card it computes its pictures, on as many cores as there are
+    # without a graphics card it computes its pictures, on as many cores as there are; Linux with autogroups only
+    with contextlib.suppress(OSError):
         Path(f"/proc/{browser.pid}/autogroup").write_text("19")
     return browser
 

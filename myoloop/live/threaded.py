@@ -27,8 +27,7 @@ class Threaded:
     def stop(self) -> None:
         """Ends after what is being done just now."""
         self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=5.0)
+        self.join(5.0)
 
     def join(self, timeout_s: float | None = None) -> None:
         """Waits until the work is over by itself."""
