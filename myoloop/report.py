@@ -178,7 +178,7 @@ def measure(run_dir: Path, witness: dict[str, Any]) -> dict[str, Any]:
         "loop": _loop(rows, participant, control_hz),
         "decoder": _decoder(config, participant, lives, witness)
         | {"pace": pace(rows, control_hz, participant.get("clock", "realtime"), participant.get("timeouts", 0))},
-        "devices": [life["devices"] | {"samples_lost": life["samples_lost"]} for life in served],
+        "devices": [life["devices"] | {"samples_lost": _lost([life], participant, witness)} for life in served],
         "task": _task(rows, control_hz, config["participant"]["reference"].get("gestures")),
         "course": course(rows, control_hz),
         "changes": [] if rows is None else changes(read_events(run_dir / "events.jsonl"), float(rows["time"][0])),
@@ -355,7 +355,7 @@ def _decoder(
 
 
 def _lost(lives: list[dict[str, Any]], participant: dict[str, Any], witness: dict[str, Any]) -> int:
-    """EMG samples that decoders missed while they listened; where the participant itself paused, there were none."""
+    """EMG samples that decoders or amplifiers missed while they listened; where the participant paused, there were none."""
     listeners = max((len(life.get("each", {})) for life in lives), default=0) or 1  # of a population one for each
     paused = listeners * participant.get("clock_moved_s", 0.0) * (witness["rate_hz"] or 0.0)
     return max(0, sum(life.get("samples_lost", 0) for life in lives) - round(paused))

@@ -27,6 +27,9 @@ SETTINGS = (
     Setting("seed", -1, "seed of everything random; -1: the experiment's", -1, 2**31 - 1),
 )
 
+DEPTH = 1000
+"""Messages of a reliable topic kept for a listener that is behind: 20 s of control steps, or some seconds in lockstep."""
+
 
 class ParticipantNode(LiveNode):
     """Runs a live loop; publishes what its participants do and passes requests on."""
@@ -62,9 +65,9 @@ class ParticipantNode(LiveNode):
 
     def _make_topics(self, prefix: str) -> tuple[Publisher, Publisher, Publisher]:
         return (
-            self.create_lifecycle_publisher(ParticipantState, f"{prefix}state", 50),
+            self.create_lifecycle_publisher(ParticipantState, f"{prefix}state", DEPTH),
             self.create_lifecycle_publisher(EmgChunk, f"{prefix}emg", qos_profile_sensor_data),
-            self.create_lifecycle_publisher(JointState, f"{prefix}joint_states", 50),
+            self.create_lifecycle_publisher(JointState, f"{prefix}joint_states", DEPTH),
         )
 
     def withdraw(self) -> None:

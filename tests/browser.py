@@ -30,9 +30,9 @@ class Browser:
         while not (told.is_file() and told.read_text().count("\n")):
             assert time.monotonic() < until and self._process.poll() is None
             time.sleep(0.1)
-        with urllib.request.urlopen(f"http://127.0.0.1:{told.read_text().split()[0]}/json", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{told.read_text().split()[0]}/json", timeout=60) as answer:
             page = next(p for p in json.load(answer) if p["type"] == "page")
-        self._connection = connect(page["webSocketDebuggerUrl"], max_size=None, open_timeout=30)
+        self._connection = connect(page["webSocketDebuggerUrl"], max_size=None, open_timeout=60)
         self._socket = self._connection.__enter__()
         self._number = 0
 
@@ -61,4 +61,4 @@ class Browser:
     def close(self) -> None:
         self._connection.__exit__(None, None, None)
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SESSION = uuid.uuid4().hex[:12]
 
@@ -45,6 +46,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(1 + int(SESSION, 16) % 100)  # 101 is the last that leaves ports free on Linux
 os.environ["ROS_LOG_DIR"] = _folder.name
+# A machine that stands still for a moment is no failure of an example.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 # A shell that starts the tests in the background has SIGINT ignored, and every process that they start would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if (Path(sys.prefix) / "share" / "ament_index").is_dir():

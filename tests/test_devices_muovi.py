@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -22,22 +22,25 @@ class Host:
     def __init__(self, buffer_s: float = 5.0) -> None:
         self.said: list[str] = []
         self.server = socket.create_server(("127.0.0.1", 0))
-        self.server.settimeout(5)
+        self.server.settimeout(60)
         self.loop = DeviceLoop()
         settings = MuoviSettings(port=self.server.getsockname()[1], buffer_s=buffer_s)  # type: ignore[call-arg]
         self.probe = MuoviProbe(self.loop, settings, self.said.append)
 
     def accept(self) -> socket.socket:
         connection, _ = self.server.accept()
-        connection.settimeout(5)
+        connection.settimeout(60)
         return connection
 
     def control(self, connection: socket.socket, byte: int, key: str = "running", value: object = True) -> None:
         connection.sendall(bytes([byte]))
-        end = time.monotonic() + 5
-        while self.probe.status()[key] != value and time.monotonic() < end:
+        self.until(lambda: self.probe.status()[key] == value)
+
+    def until(self, there: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not there():
+            assert time.monotonic() < end, (self.probe.status(), self.said)
             time.sleep(0.005)
-        assert self.probe.status()[key] == value
 
 
 @pytest.fixture
@@ -99,7 +102,7 @@ def test_what_is_not_emulated_is_said_and_not_answered(host: Host, byte: int, sa
     connection.settimeout(0.1)
     with pytest.raises(TimeoutError):
         connection.recv(1)
-    assert any(said in text for text in host.said)
+    host.until(lambda: any(said in text for text in host.said))
 
 
 def test_garbage_does_not_stop_a_probe_that_runs(host: Host) -> None:
@@ -128,9 +131,7 @@ def test_slow_host_loses_whole_packets_which_the_counter_shows() -> None:
     host.control(connection, GAIN_8)
     for _ in range(300):
         host.probe.feed(chunk(samples=36))
-    end = time.monotonic() + 5
-    while time.monotonic() < end and sum(host.probe.status()[f"frames_{k}"] for k in ("sent", "dropped")) < 600:
-        time.sleep(0.005)
+    host.until(lambda: sum(host.probe.status()[f"frames_{k}"] for k in ("sent", "dropped")) >= 600)
     status = host.probe.status()
     assert status["frames_dropped"] > 0 and status["frames_sent"] + status["frames_dropped"] == 600
     counts = read(connection, status["frames_sent"])

@@ -54,7 +54,7 @@ def test_decoder_of_the_documents_calibrates_and_drives_the_loop(tmp_path: Path)
     decoder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
         run = [sys.executable, "-m", "myoloop", "run", "own.yaml"]
-        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     finally:
         decoder.kill()
         out, _ = decoder.communicate()

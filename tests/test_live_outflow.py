@@ -63,7 +63,7 @@ def test_only_a_recorded_session_on_simulated_time_is_held(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Outflow, "wait_s", lambda self, sent: (asked.append(sent), real(self, sent))[1])
             live.start()
-            live.join(60)
+            live.join(120)
         status = live.status()
     finally:
         live.close()

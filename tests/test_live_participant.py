@@ -23,15 +23,16 @@ SECONDS = 5.0
 
 CLIENT = """
 import json, sys, time
+from pathlib import Path
 import pylsl
-name, kind, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-info = pylsl.resolve_byprop("name", f"{name}_{kind}", timeout=30)[0]
-inlet = pylsl.StreamInlet(info, max_buflen=60, recover=False)
-inlet.open_stream(timeout=10)
+name, kind, sent = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+info = pylsl.resolve_byprop("name", f"{name}_{kind}", timeout=60)[0]
+inlet = pylsl.StreamInlet(info, max_buflen=600, recover=False)  # of discharges 60,000 samples: all, if this stands still
+inlet.open_stream(timeout=60)
 full = inlet.info()
 print("ready", flush=True)
-values, stamps, end = [], [], time.time() + seconds
-while time.time() < end:
+values, stamps, end = [], [], time.time() + 200
+while time.time() < end and not (sent.exists() and len(stamps) >= json.loads(sent.read_text())[kind]):
     try:
         v, t = inlet.pull_chunk(timeout=0.1, min_samples=1, max_samples=4096)
     except pylsl.util.LostError:
@@ -48,11 +49,9 @@ print(json.dumps({
 """
 
 
-def client(name: str, kind: str) -> subprocess.Popen:
-    """A pylsl-only program that listens to one stream, then prints all it got."""
-    return subprocess.Popen(
-        [sys.executable, "-c", CLIENT, name, kind, str(SECONDS + 6)], stdout=subprocess.PIPE, text=True
-    )
+def client(name: str, kind: str, sent: Path) -> subprocess.Popen:
+    """A pylsl-only program that listens to one stream until it has as many samples as `sent` says, then prints all it got."""
+    return subprocess.Popen([sys.executable, "-c", CLIENT, name, kind, str(sent)], stdout=subprocess.PIPE, text=True)
 
 
 class Run:
@@ -73,7 +72,8 @@ class Run:
         self.samples_a_step = round(live.info.rate_hz / 50)
         live.subscribe(self.records.append)
         kinds = ("emg", "target", "kinematics", "excitation", "spikes", "events")
-        clients = {kind: client("livetest", kind) for kind in kinds}
+        sent = folder / "sent.json"
+        clients = {kind: client("livetest", kind, sent) for kind in kinds}
         for process in clients.values():
             assert process.stdout is not None and process.stdout.readline() == "ready\n"
         with pytest.raises(MyoloopError, match="already on the network"):
@@ -85,15 +85,19 @@ class Run:
         with pytest.raises(MyoloopError, match="Did you mean 'mains_hum'"):
             live.requests.set_condition("mains_humm", 1.0)
         live.start()
-        time.sleep(1.0)
+        while live.running and len(self.records) < 50:
+            time.sleep(0.01)
         live.requests.set_target([1, 1, 1, 1, 1], 1.5)
         live.requests.perturb("index", [0, 0, 2.0], 0.5)
         live.requests.set_condition("mains_hum", 0.5)
         while live.running:
             time.sleep(0.05)
         self.error, self.finished, self.status = live.error, live.finished, live.status()
+        part = folder / "sent.part"
+        part.write_text(json.dumps(self.status["sent"]))
+        part.replace(sent)
+        self.got: dict[str, Any] = {k: json.loads(p.communicate(timeout=240)[0]) for k, p in clients.items()}
         live.close()
-        self.got: dict[str, Any] = {k: json.loads(p.communicate(timeout=30)[0]) for k, p in clients.items()}
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def test_a_part_runs_until_it_is_stopped_and_can_be_started_again() -> None:
     for _ in range(2):
         part.start()
         part.start()  # it runs already: no more threads
-        assert begun.acquire(timeout=10) and begun.acquire(timeout=10)
+        assert begun.acquire(timeout=60) and begun.acquire(timeout=60)
         assert part.running
         part.stop()
         assert not part.running

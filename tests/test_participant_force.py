@@ -133,7 +133,7 @@ def test_live_participant_runs_on_force_from_discharges() -> None:
     try:
         live.subscribe(records.append)
         live.start()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while live.running and time.monotonic() < until:
             time.sleep(0.05)
         assert live.finished and live.error is None and live.status()["diverged"] == 0

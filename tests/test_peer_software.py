@@ -61,7 +61,7 @@ def test_mne_lsl_calibrates_answers_and_stamps_what_it_used(python: Path, tmp_pa
     ]  # fmt: skip
     (tmp_path / "peer.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False))  # the first gesture is the rest
     command = [sys.executable, "-m", "myoloop", "run", "peer.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "runs" / "latest"
     log = (run / "logs" / "software.log").read_text()

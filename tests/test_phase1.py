@@ -78,7 +78,7 @@ def test_a_killed_run_resumes_and_one_asked_to_stop_leaves_a_checkpoint_of_its_l
     saved = checkpoint.load(run / "state.safetensors", kind="phase1_state", version=VERSION).config["steps"]
     resumed = _begun([*command, "--resume", "--steps", "320000", "--save-every-s", "0"], run / "curves.csv", saved)
     resumed.terminate()
-    out, _ = resumed.communicate(timeout=120)
+    out, _ = resumed.communicate(timeout=240)
     assert resumed.returncode == 0
     told = json.loads(out.splitlines()[-1])
     kept = checkpoint.load(run / "state.safetensors", kind="phase1_state", version=VERSION).config["steps"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -178,30 +179,35 @@ def test_a_replay_sends_every_sample_in_the_recordings_timing(tmp_path: Path, sp
     path = prompted(tmp_path / "a.xdf", blocks=1, hold_s=1.0, rest_s=1.0)
     name = f"again{speed:g}"
     replay = LiveReplay(path, speed, name)
-    emg = pylsl.StreamInlet(pylsl.resolve_byprop("name", f"{name}_emg", timeout=10)[0])
-    events = pylsl.StreamInlet(pylsl.resolve_byprop("name", f"{name}_events", timeout=10)[0])
+    emg = pylsl.StreamInlet(pylsl.resolve_byprop("name", f"{name}_emg", timeout=60)[0])
+    events = pylsl.StreamInlet(pylsl.resolve_byprop("name", f"{name}_events", timeout=60)[0])
     assert emg.info().get_channel_labels() == ["EMG1", "EMG2", "EMG3", "EMG4"]
-    events.open_stream(timeout=10)
-    ended = threading.Event()
+    events.open_stream(timeout=60)
     samples, stamps = [], []
 
     def listen() -> None:
-        while not ended.is_set() or len(stamps) < 2000:
-            chunk, times = emg.pull_chunk(timeout=0.2)
-            samples.extend(chunk)
-            stamps.extend(times)
-            if ended.is_set() and not times:
-                return
+        until = time.monotonic() + 120
+        while len(stamps) < 2000 and time.monotonic() < until:
+            take()
+        take()  # and no more
 
-    emg.open_stream(timeout=10)
+    def take() -> None:
+        chunk, times = emg.pull_chunk(timeout=0.2)
+        samples.extend(chunk)
+        stamps.extend(times)
+
+    emg.open_stream(timeout=60)
     listener = threading.Thread(target=listen)
     listener.start()
     replay.start()
     while replay.running:
         replay._threads[0].join(0.1)
-    ended.set()
-    listener.join(10)
-    texts, times = events.pull_chunk(timeout=1.0)
+    listener.join(150)
+    texts, times = [], []
+    until = time.monotonic() + 60
+    while len(texts) < 4 and time.monotonic() < until:
+        more, at = events.pull_chunk(timeout=0.2)
+        texts, times = texts + more, times + at
     replay.close()
     assert replay.error is None and replay.begun_s is not None
     np.testing.assert_array_equal(np.array(samples)[:, 0], np.arange(2000))

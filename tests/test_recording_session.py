@@ -21,6 +21,7 @@ import pyxdf
 import yaml
 
 from myoloop.decoder.runtime import OnnxDecoder
+from myoloop.errors import MyoloopError
 from myoloop.experiment import load_experiment
 from myoloop.live.board import RECORDING, read_status
 from myoloop.report import report_of_recording
@@ -47,7 +48,7 @@ def begin_session(folder: Path, name: str, seconds: float) -> subprocess.Popen:
 
 def end_session(process: subprocess.Popen) -> str:
     try:
-        out, _ = process.communicate(timeout=180)
+        out, _ = process.communicate(timeout=240)
     except subprocess.TimeoutExpired:
         process.kill()
         pytest.fail(f"the session did not end:\n{process.communicate()[0]}")
@@ -78,7 +79,7 @@ def test_the_file_holds_every_sample_event_and_prediction(recorded: Path) -> Non
         assert len(witness["emg_uv"]) == 12000
         np.testing.assert_array_equal(held["kept_emg"]["time_series"], witness["emg_uv"])
         np.testing.assert_allclose(held["kept_emg"]["time_stamps"], witness["time"], atol=1e-6)
-    assert len(held["kept_prediction"]["time_series"]) == read_status(recorded, "decoder")["predictions"] > 200
+    assert len(held["kept_prediction"]["time_series"]) == read_status(recorded, "decoder")["predictions"] > 50
     assert report["recording"]["lost"] == 0 and report["recording"]["problem"] is None
     streams = report["recording"]["streams"]
     kinds = "emg events excitation feedback kinematics prediction reference spikes target"
@@ -110,11 +111,12 @@ def test_a_decoder_answers_the_recorded_emg_as_it_did_in_the_session(recorded: P
     session = read_xdf(recorded)
     experiment = load_experiment(recorded / "config.yaml")
     assert experiment.decoder is not None and experiment.decoder.model is not None
-    again = list(OnnxDecoder(experiment.decoder.model).push(session.need("emg").samples))
-    live = session.need("prediction")
-    assert len(again) == len(live.samples)
+    emg, live = session.need("emg"), session.need("prediction")
+    each = round(emg.rate_hz / 50)  # samples; the first answer is to the first that the decoder heard
+    heard = int(np.argmin(np.abs(emg.stamps - live.stamps[0]))) + 1 - each
+    again = list(OnnxDecoder(experiment.decoder.model).push(emg.samples[heard:]))[: len(live.samples)]
     np.testing.assert_allclose(np.stack([values for _, values in again]), live.samples, atol=1e-5)
-    used = [session.need("emg").stamps[used - 1] for used, _ in again]
+    used = [emg.stamps[heard + used - 1] for used, _ in again]
     np.testing.assert_allclose(used, live.stamps, atol=1e-6)
 
 
@@ -154,7 +156,7 @@ class Alone:
 
     def end(self) -> str:
         self.process.send_signal(signal.SIGINT)
-        out, _ = self.process.communicate(timeout=60)
+        out, _ = self.process.communicate(timeout=240)
         assert self.process.returncode == 0, out
         return out
 
@@ -190,6 +192,7 @@ def test_decoders_that_come_later_and_one_that_restarts_are_recorded(alone: Alon
     late = decoder("my_decoder", "")  # known by its type only, and LabRecorder could not find it again
     other = decoder("somebody_prediction", "other")  # another participant's
     wait_until(lambda: "my_decoder" in alone.status()["streams"], alone.process)
+    assert late.wait_for_consumers(60)
     for _ in range(30):
         late.push_sample([0.5] * 5)
         other.push_sample([0.5] * 5)
@@ -198,7 +201,7 @@ def test_decoders_that_come_later_and_one_that_restarts_are_recorded(alone: Alon
         command = [sys.executable, "-c", RESTARTED, mine, str(life)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None and process.stdout.readline() == "sent\n"
-        time.sleep(1.0)
+        time.sleep(4.0)  # until they are there, however slow this machine is: nobody tells
         process.kill()
         process.communicate()
     alone.end()
@@ -219,8 +222,14 @@ def test_a_recorder_that_dies_leaves_a_readable_file_and_the_next_begins_another
             alone.outlets.event(f"event {number:g} {k}")
             time.sleep(0.02)
 
+    def written() -> int:
+        try:
+            return len(read_xdf(alone.folder).need("emg").stamps)
+        except MyoloopError:
+            return 0
+
     second(1.0)
-    time.sleep(1.5)
+    wait_until(lambda: written() > 500, alone.process)
     alone.process.kill()
     alone.process.communicate()
     first = read_xdf(alone.folder)

@@ -160,8 +160,8 @@ def test_streams_beyond_the_port_range_are_refused(tmp_path: Path, ports: int, s
     lab = f"[lab]\nKnownPeers = {{127.0.0.1}}\nSessionID = crowded{os.getpid()}\n[multicast]\nResolveScope = machine\n"
     config.write_text(f"{lab}[ports]\nBasePort = {base}\nPortRange = {ports}\nIPv6 = disable\n[log]\nlevel = -3\n")
     env = {**os.environ, "LSLAPICFG": str(config)}
-    wait = "10" if said == "found" else "1.5"
-    done = subprocess.run([sys.executable, "-c", TAKEN, wait], capture_output=True, text=True, env=env, timeout=60)
+    wait = "60" if said == "found" else "1.5"
+    done = subprocess.run([sys.executable, "-c", TAKEN, wait], capture_output=True, text=True, env=env, timeout=120)
     assert said in done.stdout, done.stdout + done.stderr
 
 

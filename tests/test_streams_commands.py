@@ -100,7 +100,8 @@ def test_no_bytes_from_outside_can_raise(data: str | bytes) -> None:
         assert parse_command(parsed.model_dump_json()) == parsed
 
 
-def test_inbox_passes_commands_on_counts_refusals_and_says_each_kind_once() -> None:
+def test_inbox_passes_commands_on_counts_refusals_and_says_each_kind_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("myoloop.streams.commands.LISTENED_S", 60.0)
     done: list[Command] = []
     said: list[str] = []
 
@@ -113,13 +114,17 @@ def test_inbox_passes_commands_on_counts_refusals_and_says_each_kind_once() -> N
     try:
         assert sender.send(Pause())
         second = CommandSender("cmdtest")  # another window: it becomes the newest, and is listened to
-        assert second.send(Resume()) and sender.send(Rotate(degrees=3.0))
-        second.close()
-        until = time.monotonic() + 10
+        assert second.send(Resume())
+        until = time.monotonic() + 60
+        while sender._outlet.have_consumers() and time.monotonic() < until:  # type: ignore[union-attr]
+            time.sleep(0.02)
+        assert sender.send(Rotate(degrees=3.0))
+        until = time.monotonic() + 60
         while inbox.accepted + inbox.refused < 3 and time.monotonic() < until:
             time.sleep(0.02)
         for text in ("nonsense", "more nonsense", "{}"):
             inbox.take(text)
+        second.close()
     finally:
         sender.close()
         inbox.close()

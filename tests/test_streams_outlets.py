@@ -40,7 +40,7 @@ def run(code: str, cwd: Path, **env: str) -> str:
     environment = {k: v for k, v in os.environ.items() if k != "LSLAPICFG"}
     environment |= {"PYTHONPATH": str(Path(__file__).parent.parent), "HOME": str(cwd), **env}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cwd, env=environment, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cwd, env=environment, timeout=240
     )
     return done.stdout
 
@@ -65,12 +65,12 @@ use_loopback()
 from myoloop.streams.outlets import make_outlet
 out = make_outlet(sys.argv[1], "events", ["event"], "text", 0.0, 3)
 print("ready", flush=True)
-time.sleep(30)
+time.sleep(240)
 """
 
 FIND = """
 import pylsl, sys
-print(len(pylsl.resolve_byprop("name", sys.argv[1] + "_events", timeout=15)))
+print(len(pylsl.resolve_byprop("name", sys.argv[1] + "_events", timeout=60)))
 """
 
 
@@ -89,7 +89,7 @@ def test_client_with_default_settings_finds_streams_that_stay_on_this_machine(tm
             text=True,
             cwd=tmp_path,
             env=environment,
-            timeout=60,
+            timeout=240,
         )
         assert found.stdout == "1\n", found.stderr
     finally:

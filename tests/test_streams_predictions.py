@@ -19,7 +19,7 @@ from myoloop.streams.predictions import PredictionInbox, check_prediction, usabl
 GOOD = [0.1, 0.9, 0.2, 0.8, 0.5]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -100,7 +100,7 @@ def test_predictions_are_found_by_name(inbox: tuple) -> None:
     out = outlet(f"{name}_prediction", kind="Anything")
     assert feed(out, GOOD, lambda: box.accepted > 0)
     assert box.latest is not None and np.allclose(box.latest.values, GOOD, atol=1e-6)
-    assert abs(box.latest.emg_time - pylsl.local_clock()) < 1.0
+    assert abs(box.latest.emg_time - pylsl.local_clock()) < 30.0
 
 
 def test_predictions_are_found_by_type(inbox: tuple) -> None:
@@ -172,7 +172,7 @@ def test_unix_timestamps_are_replaced_and_said_once(inbox: tuple) -> None:
     out = outlet(f"{name}_prediction")
     assert feed(out, GOOD, lambda: box.accepted > 5, stamp=time.time())
     assert box.restamped == box.accepted and box.latest is not None
-    assert abs(box.latest.emg_time - pylsl.local_clock()) < 1.0
+    assert abs(box.latest.emg_time - pylsl.local_clock()) < 30.0
     assert len(said) == 1 and "session's time" in said[0]
 
 
@@ -244,7 +244,8 @@ def test_none_of_many_answers_that_come_at_once_is_dropped(inbox: tuple[Predicti
     box, name, said = inbox
     out = outlet(f"{name}_prediction")
     assert feed(out, GOOD, lambda: box.accepted > 0)
-    time.sleep(0.3)  # what was fed beyond the first is there
+    out.push_sample([0.875] * 5)
+    assert wait_until(lambda: box.latest is not None and box.latest.values[0] == 0.875)  # and what was fed before it
     before, many = box.accepted, np.full((200, 5), 0.25, np.float32)
     for number in range(1, 6):
         many[-1] = number / 10
@@ -263,7 +264,7 @@ def test_nobody_waits_for_an_answer_once_the_session_is_being_stopped(
     time.sleep(0.1)
     assert waited.is_alive()
     box.hurry(True)
-    waited.join(10.0)
+    waited.join(60.0)
     assert not waited.is_alive()
     box.hurry(False)
     begun = time.monotonic()

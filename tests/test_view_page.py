@@ -50,7 +50,7 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveViewer]:
     viewer.close()
 
 
-def wait(there: Callable[[], Any], seconds: float = 15.0) -> None:
+def wait(there: Callable[[], Any], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < until
@@ -189,12 +189,12 @@ def outlets() -> ParticipantOutlets:
 
 
 def test_the_page_is_served_and_a_second_viewer_takes_the_next_port(viewer: LiveViewer) -> None:
-    with urllib.request.urlopen(viewer.url, timeout=10) as answer:
+    with urllib.request.urlopen(viewer.url, timeout=60) as answer:
         assert answer.status == 200 and b"<html" in answer.read(2000).lower()
     second = LiveViewer(experiment(viewer.server.get_port()), None)
     try:
         assert second.url != viewer.url
-        with urllib.request.urlopen(second.url, timeout=10) as answer:
+        with urllib.request.urlopen(second.url, timeout=60) as answer:
             assert answer.status == 200
         assert second.server.request_share_url() is None, "nothing is published beyond this machine"
     finally:
@@ -204,14 +204,18 @@ def test_the_page_is_served_and_a_second_viewer_takes_the_next_port(viewer: Live
 def test_streams_are_shown_also_after_the_participant_came_again_and_nothing_is_drawn_without_a_browser(
     viewer: LiveViewer,
 ) -> None:
+    def shown(turn: int) -> bool:
+        signals = viewer.signals
+        there = len(signals.fingers()[0]) > 5 and any(f"turn {turn}" in text for text in signals.events)
+        hand = np.all(signals.joints.last == turn) and np.all(signals.reference.last == 2.0)
+        return there and bool(hand) and np.allclose(signals.drawn_excitation(), 0.2, rtol=1e-6)
+
     for turn in range(2):
         before = viewer.signals
         sending = outlets()
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         k = 0
-        while time.monotonic() < end and not (
-            viewer.signals is not before and len(viewer.signals.fingers()[0]) > 5 and viewer.signals.events
-        ):
+        while time.monotonic() < end and not (viewer.signals is not before and shown(turn)):
             stamp = 1e6 + 100 * turn + 0.02 * k
             k += 1
             sending.emg(np.full((40, 16), 5.0, np.float32), stamp)
@@ -230,12 +234,15 @@ def test_streams_are_shown_also_after_the_participant_came_again_and_nothing_is_
     assert status["frames"] == 0 and status["level"] == "ok"
 
 
-def test_a_slider_sends_one_command_when_it_is_let_go(viewer: LiveViewer) -> None:
+def test_a_slider_sends_one_command_when_it_is_let_go(viewer: LiveViewer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("myoloop.streams.commands.LISTENED_S", 60.0)
     done: list[Any] = []
     inbox = CommandInbox("viewtest", done.append, lambda _: None)
     try:
-        for delay in (10.0, 60.0, 120.0):  # on its way
-            viewer.page._soon(Delay(delay_ms=delay))
+        with monkeypatch.context() as held:
+            held.setattr(viewer.page, "work", lambda: None)  # however long this machine takes for the three
+            for delay in (10.0, 60.0, 120.0):  # on its way
+                viewer.page._soon(Delay(delay_ms=delay))
         wait(lambda: done)
         time.sleep(0.2)
         assert done == [Delay(delay_ms=120.0)]
@@ -251,7 +258,10 @@ def test_hosts_that_are_not_of_this_machine_are_refused_by_name() -> None:
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed here")
-def test_a_browser_finds_hand_charts_and_controls_and_a_click_is_a_command(viewer: LiveViewer, tmp_path: Path) -> None:
+def test_a_browser_finds_hand_charts_and_controls_and_a_click_is_a_command(
+    viewer: LiveViewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("myoloop.streams.commands.LISTENED_S", 60.0)
     done: list[Any] = []
     inbox = CommandInbox("viewtest", done.append, lambda _: None)
     browser = Browser(viewer.url, tmp_path)
@@ -260,13 +270,13 @@ def test_a_browser_finds_hand_charts_and_controls_and_a_click_is_a_command(viewe
         for words in ("myoloop: page_test", "Push a finger", "Ask for a posture", "Decoder", "of the last 30 s"):
             browser.wait(f"document.body.innerText.includes('{words}')")
         browser.click("Ask")
-        wait(lambda: done, 30)
+        wait(lambda: done)
         assert done == [Target(values=(1, 1, 1, 1, 1), duration_s=5.0)]
         browser.evaluate("location.reload()")
         browser.wait("document.querySelectorAll('.uplot').length === 7")
-        wait(lambda: viewer.status()["browsers"] == 1, 30)
+        wait(lambda: viewer.status()["browsers"] == 1)
     finally:
         browser.close()
         inbox.close()
     wait(lambda: viewer.status()["browsers"] == 0)
-    assert viewer.status()["most_browsers"] == 1
+    assert 1 <= viewer.status()["most_browsers"] <= 2  # the page that was left may go after the one that comes

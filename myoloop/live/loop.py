@@ -159,7 +159,7 @@ class LiveLoop(Threaded, ABC):
             "clock": self.experiment.clock.kind,
             "wall_s": round((self._ended or pylsl.local_clock()) - self._began, 3) if self._began else 0.0,
             "timeouts": self._clock.timeouts,
-            "clock_moved_s": round(self._clock_moved_s, 3),
+            "clock_moved_s": round(self._clock_moved_s, 6),
             "diverged": self._diverged,
         }
 

@@ -121,13 +121,15 @@ class Member:
 
         A device sample is the first of its `decimation` internal ones, so the chunk's newest lies that many before its end.
         """
+        self.answers.sent(
+            newest, pylsl.local_clock()
+        )  # before it goes out: a quick answer is there before this step goes on
         self._outlets.emg(act.chunk[self.number], newest)
         fired = self._people.discharges(act, self.number)
         band = self._people.emg_params.band
         last = int(act.spikes.start[self.number]) + (self._people.samples - 1) * band.decimation
         times = newest + (fired.sample - last) / band.internal_rate_hz
         self._outlets.spikes(np.stack([fired.muscle, fired.unit], axis=1), times)
-        self.answers.sent(newest, pylsl.local_clock())
 
     def finish(self, tick: Tick, act: Act, body: BodyState, feedback: Feedback, spent: Spent) -> StepRecord:
         """What the step did: streams, events, log, figures."""

@@ -133,10 +133,9 @@ class Page:
     def work(self) -> None:
         """Sends what is due; call it often."""
         now = time.monotonic()
-        for kind, (due, command) in list(self._pending.items()):
+        for kind, (due, _) in list(self._pending.items()):
             if now >= due:
-                del self._pending[kind]
-                self._send(command)
+                self._send(self._pending.pop(kind)[1])  # the newest, also if it was let go just now
 
     def draw_hand(self, signals: Signals) -> bool:
         """The hand as it is now, if it has moved on; whether it has."""
