@@ -22,6 +22,7 @@ from typing import Any
 from myoloop.errors import MyoloopError
 from myoloop.learn.online import OnlineConfig, OnlineLearner, Thinking
 from myoloop.live.channel import END, pack_policy, unpack_experience, unpack_greeting
+from myoloop.machine import stand_back
 from myoloop.policy.learned import LearnedPolicy, load_policy, save_policy, told_all, told_as
 
 NICE = 10
@@ -60,7 +61,7 @@ class LearnerProcess:
         threading.Thread(target=self._listen, daemon=True).start()
         self._learner.warm_up()
         self._warm = True
-        _give_way()
+        stand_back(NICE)
         try:
             self._channel.send_bytes(pack_policy({}, {}))  # ready
             while not self._over.is_set():
@@ -129,13 +130,6 @@ def config_from(adapt: dict[str, Any], seed: int, policy: LearnedPolicy, later_s
     wanted = {name: adapt[name] for name in ("effort", "movement", "balanced", "learning_rate")}
     objective = dataclasses.replace(model.objective, **wanted)
     return dataclasses.replace(config, internal_model=dataclasses.replace(model, forward=forward, objective=objective))
-
-
-def _give_way() -> None:
-    """Low priority, also among sessions of processes where Linux groups them (sched(7), autogroup)."""
-    os.nice(NICE)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
 
 
 def main() -> None:
