@@ -301,7 +301,7 @@ def replay(
     replay_with_bar(LiveReplay(recording, speed, participant, answers, wait), stop.is_set)
 
 
-app.command(exports, name="export", help="Give a recording to other software: `myoloop export libemg`.")
+app.command(exports, name="export", help="A recording for other uses: `myoloop export dataset`, `libemg`.")
 
 
 @exports.command
@@ -331,6 +331,32 @@ def libemg(
 
     count = write_libemg_folder(read_xdf(recording), out, gestures or None, CutRules(skip, cut), unit)
     print(f"{out}: {count} repetitions of each gesture, in {unit}; classes.json names the classes")
+
+
+@exports.command
+def dataset(
+    recordings: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    /,
+    out: Path,
+    splits: tuple[str, ...] = (),
+    seconds: float = 10.0,
+    participants: tuple[str, ...] = (),
+) -> None:
+    """Write recorded sessions as a dataset (docs/datasets.md): HDF5 that training/decoder.py --dataset learns from.
+
+    Example: myoloop export dataset runs/a runs/b runs/c --out data/mine --splits training validation test_same_people
+
+    Args:
+      recordings: run folders, or .xdf files with the config.yaml of their session beside them.
+      out: folder of the dataset; new or empty.
+      splits: what each recording is for: training, validation, test_same_people or test; default: training.
+      seconds: length of the stretches that sessions are cut into.
+      participants: whom to export of a population, by id; default: all of them.
+    """
+    from myoloop.export_dataset import export_dataset
+
+    for line in export_dataset(recordings, out, splits, seconds, participants):
+        print(line)
 
 
 @app.command

@@ -102,13 +102,7 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
       MyoloopError: the file is missing, is not YAML, or holds an unknown key or a value out of range.
     """
     file = find_file(path, kind="experiment file")
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML: a date of month 99, brackets without end
-        raise MyoloopError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        found = "nothing" if raw is None else type(raw).__name__
-        raise MyoloopError(f"{path}: expected a mapping with keys like 'participant' and 'decoder', found {found}.")
+    raw = _read(path, file)
     for key, value in (overrides or {}).items():
         _set_dotted(raw, key, value)
     experiment = _validate(raw, str(path))
@@ -136,6 +130,15 @@ def load_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
     return experiment
 
 
+def load_saved(path: Path) -> Experiment:
+    """What `save_experiment` wrote; the files that it names may be gone.
+
+    Raises:
+      MyoloopError: the file is missing, is not YAML, or holds an unknown key or a value out of range.
+    """
+    return _validate(_read(path, find_file(path.absolute(), kind="saved experiment")), str(path))
+
+
 def checked(raw: dict[str, Any], where: str) -> Experiment:
     """An experiment that a program made instead of a file; `where` stands before what is wrong with it.
 
@@ -152,6 +155,18 @@ def save_experiment(experiment: Experiment, path: Path) -> None:
 
 SHORT_FORMS = {"record": "xdf", "clock": "kind"}
 """Sections that a file may give as one value, and which of their keys that is."""
+
+
+def _read(path: str | Path, file: Path) -> dict[str, Any]:
+    """The keys of a YAML file, which messages call `path`."""
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML: a date of month 99, brackets without end
+        raise MyoloopError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        found = "nothing" if raw is None else type(raw).__name__
+        raise MyoloopError(f"{path}: expected a mapping with keys like 'participant' and 'decoder', found {found}.")
+    return raw
 
 
 def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:

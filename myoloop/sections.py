@@ -79,7 +79,13 @@ class AdaptSettings(Settings):
         False,
         description="whether every gesture counts the same, however often it is asked for, as in balanced accuracy",
     )
-    remembered_s: float = Field(600.0, ge=10, le=7200, description="how much of the session is remembered, seconds")
+    remembered_s: float = Field(2400.0, ge=10, le=7200, description="how much of the session is remembered, seconds")
+    ahead_s: float = Field(
+        5.0,
+        ge=4,
+        description="on simulated time, how far the session may run ahead of what the learner has thought about, seconds; in "
+        "real time nothing waits for it",
+    )
     save_every_s: float = Field(30.0, gt=0, description="how often the policy is saved into the run folder, seconds")
 
 

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from myoloop.body.names import FINGERS, JOINTS, MUSCLES
 from myoloop.emg.armband import armband
 from myoloop.emg.conductor import Conductor
 from myoloop.emg.config import EmgConfig
-from myoloop.learn.dataset_file import INDEX, LAYOUT, SIZES, Index, ShardWriter, index_content
-from myoloop.learn.dataset_plan import DatasetConfig, plan
-from myoloop.learn.dataset_record import _described
+from myoloop.learn.dataset_file import INDEX, LAYOUT, SIZES, Index, ShardWriter, index_content, shard_attributes
+from myoloop.learn.dataset_plan import DatasetConfig, attributes, plan
 
 QUICK = DatasetConfig(
     seed=3,
@@ -43,27 +41,13 @@ def write_dataset(folder: Path, config: DatasetConfig) -> Path:
     listed = tuple({"file": s.name, "split": s.recordings[0].split, "recordings": len(s.recordings)} for s in shards)
     index = Index(folder, settings, "", {"myoloop": "0"}, listed)
     per_step = round(band.rate_hz / config.control_hz)
-    about = {
-        "rate_hz": band.rate_hz,
-        "internal_rate_hz": band.internal_rate_hz,
-        "control_hz": config.control_hz,
-        "samples_per_step": per_step,
-        "muap_delay_samples": 0,
-        "channels": band.channel_labels,
-        "fingers": FINGERS,
-        "joints": JOINTS,
-        "muscles": MUSCLES,
-        "armband": json.dumps(dataclasses.asdict(band)),
-        "config": json.dumps(settings),
-        "policy_sha256": "",
-        "made_by": json.dumps(index.made_by),
-    }
+    about = shard_attributes(index, band, config.control_hz, muap_delay=0)
     sizes = SIZES | {"channels": band.channels, "steps": config.steps, "samples": config.steps * per_step}
     sizes["discharges"] = 7
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).write_bytes(index_content(index))
     for shard in shards:
-        described = [_described(config, shard, number) for number in range(len(shard.recordings))]
+        described = [attributes(planned, config.policy) for planned in shard.recordings]
         with ShardWriter(folder / shard.name, about, described, sizes["samples"], config.steps) as file:
             for number in range(len(shard.recordings)):
                 for name, layout in LAYOUT.items():

@@ -21,6 +21,7 @@ FLOORS = [
     {"sections", "population_settings"},
     {"experiment"},
     {"live"},
+    {"export_dataset"},
     {"report_course", "report_environment", "report_pace", "report_population", "report_recording"},
     {"processes", "liveline", "report_page"},
     {"decoder_switch", "report_population_page", "report_turns"},

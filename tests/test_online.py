@@ -335,6 +335,40 @@ def test_what_was_learned_is_a_policy_that_can_be_used(session: Session) -> None
     assert saved.policy.cues == ("target", "prediction") and saved.about["adapt"]["learner"] == "internal_model"
 
 
+def test_on_simulated_time_a_session_waits_for_its_learner_but_not_for_one_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("myoloop.live.adaptation.HANGS_S", 1.0)
+    experiment = Experiment.model_validate(
+        {
+            "duration_s": 36000, "ros": False, "clock": "free",
+            "participant": {"id": "thinking", "adapt": {"remembered_s": 20, "ahead_s": 4}},
+        }
+    )  # fmt: skip
+    live = LiveParticipant(experiment, tmp_path)
+    live.start()
+
+    def swaps() -> int:
+        return live.status()["learner"]["swaps"]
+
+    Session._until(lambda: swaps() >= 3)
+    learner = live._adaptation
+    assert learner is not None
+    behind = []
+    for _ in range(40):
+        behind.append(learner._behind_s)
+        time.sleep(0.05)
+    assert max(behind) < 4 + 0.1, "as soon as it has caught up with what came before it was ready"
+    os.kill(live.status()["learner"]["pid"], signal.SIGSTOP)
+    before = live.status()["steps"]
+    Session._until(lambda: live.status()["steps"] > before + 1000)
+    os.kill(live.status()["learner"]["pid"], signal.SIGCONT)
+    heard = swaps()
+    Session._until(lambda: swaps() > heard)
+    live.close()
+    assert live.error is None and live.status()["learner"]["phase"] == "ended"
+
+
 def test_the_learner_ends_with_its_participant_and_keeps_what_it_learned(tmp_path: Path, start: LearnedPolicy) -> None:
     """The pipe is closed without a last word, as when the participant is killed."""
     import multiprocessing

@@ -49,7 +49,8 @@ class DecoderRun:
     target: str = "flexed"
     """What it answers: flexed (probability that a finger is flexed) or flexion (how far, 0 to 1; tcn and gru)."""
     dataset: Path | None = None
-    """Folder of a dataset (training/dataset.py) to learn from and to be tested on, instead of recording one person."""
+    """Folder of a dataset (training/dataset.py, or myoloop export dataset) to learn from and to be tested on, instead of
+    recording one person."""
     hidden: int = 64
     """Width of the layers over frames (tcn and gru)."""
     recording: Annotated[RecordingConfig, tyro.conf.arg(name="")] = field(default_factory=RecordingConfig)

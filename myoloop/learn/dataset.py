@@ -132,7 +132,7 @@ class Dataset:
         for what, name, known in (
             ("split", split, SPLITS),
             ("condition", condition, conditions),
-            ("reference kind", kind, KINDS),
+            ("reference kind", kind, {*KINDS, *self.config["kinds"]}),
         ):
             if name is not None and name not in known:
                 raise unknown_name(what, name, known, str(self.folder))

@@ -7,6 +7,7 @@ every chunk of it carries a checksum. Loads no JAX.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 
 from myoloop.body.names import FINGERS, JOINTS, MUSCLES
+from myoloop.emg.armband import Armband
 from myoloop.errors import MyoloopError, unknown_name
 
 MARK = "myoloop dataset"
@@ -67,7 +69,7 @@ FILE_ATTRIBUTES = {
     "muscles": "names of the columns of `excitation`",
     "armband": "the preset's fields, JSON; where it sits on a person is each recording's",
     "config": "settings of the whole dataset, JSON",
-    "policy_sha256": "of the policy's file; empty for the baseline",
+    "policy_sha256": "of the policy's file; empty for the baseline, and for exported sessions",
     "made_by": "versions of myoloop and its libraries, and the git revision where there was one, JSON",
 }
 """Attributes of a shard."""
@@ -113,7 +115,13 @@ class ShardWriter:
     """
 
     def __init__(
-        self, path: Path, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]], samples: int, steps: int
+        self,
+        path: Path,
+        about: Mapping[str, Any],
+        recordings: Sequence[Mapping[str, Any]],
+        samples: int,
+        steps: int,
+        again: str = "go on with --resume; finished shards are unharmed",
     ):
         """
         Args:
@@ -121,8 +129,9 @@ class ShardWriter:
           about: all of FILE_ATTRIBUTES but mark, layout and complete.
           recordings: RECORDING_ATTRIBUTES of each but diverged.
           samples, steps: how long each recording will be.
+          again: what to do after a full disk.
         """
-        self.path = path
+        self.path, self._again = path, again
         self._unfinished = path.with_name(f".{path.name}{UNFINISHED}")
         self._samples, self._steps = samples, steps
         with self._said():
@@ -194,8 +203,7 @@ class ShardWriter:
             yield
         except OSError as error:
             raise MyoloopError(
-                f"{self.path}: cannot be written ({error}). Check the folder and the space on the disk, then go on with "
-                "--resume; finished shards are unharmed."
+                f"{self.path}: cannot be written ({error}). Check the folder and the space on the disk, then {self._again}."
             ) from error
 
 
@@ -214,6 +222,32 @@ class Index(NamedTuple):
     def missing(self) -> tuple[str, ...]:
         """Names of shards that are not there."""
         return tuple(shard["file"] for shard in self.shards if not (self.folder / shard["file"]).is_file())
+
+
+def shard_attributes(index: Index, band: Armband, control_hz: float, muap_delay: int) -> dict[str, Any]:
+    """What a shard says of itself: FILE_ATTRIBUTES but for mark, layout and complete.
+
+    Args:
+      index: of its dataset.
+      band: what everybody in it wears.
+      control_hz: control steps per second.
+      muap_delay: internal samples between a discharge and the first effect of its MUAP.
+    """
+    return {
+        "rate_hz": band.rate_hz,
+        "internal_rate_hz": band.internal_rate_hz,
+        "control_hz": control_hz,
+        "samples_per_step": round(band.rate_hz / control_hz),
+        "muap_delay_samples": muap_delay,
+        "channels": list(band.channel_labels),
+        "fingers": list(FINGERS),
+        "joints": list(JOINTS),
+        "muscles": list(MUSCLES),
+        "armband": json.dumps(dataclasses.asdict(band)),
+        "config": json.dumps(index.config),
+        "policy_sha256": index.policy_sha256,
+        "made_by": json.dumps(index.made_by),
+    }
 
 
 def index_content(index: Index) -> bytes:

@@ -7,6 +7,7 @@ what. Everything is drawn from seeds: equal settings give an equal plan, and any
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -275,6 +276,22 @@ def figures(person: Person) -> dict[str, float]:
         "recruitment_range": config.recruitment_range,
         "last_recruited": config.last_recruited,
         "min_rate_hz": config.min_rate_hz,
+    }
+
+
+def attributes(planned: Planned, policy: str) -> dict[str, Any]:
+    """What a shard says of a recording: RECORDING_ATTRIBUTES but for diverged. policy: who drove the muscles."""
+    return {
+        "split": planned.split,
+        "person": planned.person.config.seed,
+        **figures(planned.person),
+        "donning": planned.donning,
+        "conditions": json.dumps(dict(planned.conditions)),
+        "kind": planned.kind,
+        "reference_seed": planned.reference_seed,
+        "reference_index": planned.reference_index,
+        "noise_seed": planned.noise_seed,
+        "policy": policy,
     }
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import myoloop
 from myoloop import checkpoint
 from myoloop.assets import find_file
-from myoloop.body.names import FINGERS, FOREARM_MUSCLES, JOINTS, MUSCLES
+from myoloop.body.names import FOREARM_MUSCLES
 from myoloop.emg.armband import armband
 from myoloop.emg.circumstances import no_circumstances
 from myoloop.emg.condition_names import PERSON
@@ -39,8 +39,9 @@ from myoloop.learn.dataset_file import (
     index_content,
     open_shard,
     read_index,
+    shard_attributes,
 )
-from myoloop.learn.dataset_plan import DatasetConfig, Shard, figures, participant_config, plan, reference_config
+from myoloop.learn.dataset_plan import DatasetConfig, Shard, attributes, participant_config, plan, reference_config
 from myoloop.participant import Participants
 from myoloop.policy import BASELINE
 from myoloop.task.reference import make_reference
@@ -130,9 +131,11 @@ def _record_shard(
     """From rest to the end; a second of everybody is in memory at a time."""
     _begin(people, config, shard)
     second, diverged = round(config.control_hz), np.zeros(len(shard.recordings), bool)
-    described = [_described(config, shard, number) for number in range(len(shard.recordings))]
+    described = [attributes(planned, config.policy) for planned in shard.recordings]
     samples = people.samples * config.steps
-    with ShardWriter(path, _about(index, people), described, samples, config.steps) as file:
+    band, delay = armband(config.armband), people.emg_params.muap_delay
+    about = shard_attributes(index, band, config.control_hz, delay)
+    with ShardWriter(path, about, described, samples, config.steps) as file:
         kept: list[list[dict[str, np.ndarray]]] = []
         for step, played in enumerate(play(people, config.steps, on_second), start=1):
             kept.append(_rows(people, played))
@@ -180,43 +183,6 @@ def _rows(people: Participants, played: Played) -> list[dict[str, np.ndarray]]:
         }
         for b, fired in enumerate(batch_discharges(people.emg_params, act.spikes))
     ]
-
-
-def _about(index: Index, people: Participants) -> dict[str, Any]:
-    """Attributes of a shard."""
-    band = armband(index.config["armband"])
-    return {
-        "rate_hz": band.rate_hz,
-        "internal_rate_hz": band.internal_rate_hz,
-        "control_hz": people.config.control_hz,
-        "samples_per_step": people.samples,
-        "muap_delay_samples": people.emg_params.muap_delay,
-        "channels": list(band.channel_labels),
-        "fingers": list(FINGERS),
-        "joints": list(JOINTS),
-        "muscles": list(MUSCLES),
-        "armband": json.dumps(dataclasses.asdict(band)),
-        "config": json.dumps(index.config),
-        "policy_sha256": index.policy_sha256,
-        "made_by": json.dumps(index.made_by),
-    }
-
-
-def _described(config: DatasetConfig, shard: Shard, number: int) -> dict[str, Any]:
-    """Attributes of a recording."""
-    planned = shard.recordings[number]
-    return {
-        "split": planned.split,
-        "person": planned.person.config.seed,
-        **figures(planned.person),
-        "donning": planned.donning,
-        "conditions": json.dumps(dict(planned.conditions)),
-        "kind": planned.kind,
-        "reference_seed": planned.reference_seed,
-        "reference_index": planned.reference_index,
-        "noise_seed": planned.noise_seed,
-        "policy": config.policy,
-    }
 
 
 def _same_crew(built: Shard, shard: Shard) -> bool:

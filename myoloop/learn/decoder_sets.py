@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,7 +114,7 @@ def from_dataset(folder: str | Path, target: str) -> Sets:
     data = splits(load_dataset(folder))
     for name in ("training", "validation"):
         if not len(getattr(data, name)):
-            raise MyoloopError(f"{folder}: no recordings for {name}; record them (training/dataset.py --help).")
+            raise MyoloopError(f"{folder}: no recordings for {name}; {_how(data.training.config, name)}.")
     many, config = len(data.training.people), data.training.config
     parts = {
         "new people": data.test,
@@ -122,25 +122,36 @@ def from_dataset(folder: str | Path, target: str) -> Sets:
     }
     tests = {name: part.load(target) for name, part in parts.items() if len(part)}
     if not tests:
-        raise MyoloopError(f"{folder}: no recordings to test on; record some (training/dataset.py --test-people).")
-    default = dataclasses.asdict(DatasetConfig())
-    settings = [
-        f"--{key.replace('_', '-')} {_words(value)}" for key, value in config.items() if value != _listed(default[key])
-    ]
+        raise MyoloopError(f"{folder}: no recordings to test on; {_how(config, 'test_same_people')}.")
+    seed = f", dataset seed {config['seed']}" if "seed" in config else ""
+    asked = "of other references than training's" if _exported(config) else "of held-out references"
     facts = {
-        "dataset": f"`python training/dataset.py --out {folder} {' '.join(settings)}`",
+        "dataset": f"`{command_of(folder, config)}`",
         "participants": f"{many} {'people' if many > 1 else 'person'} with `{config['armband']}`, "
         f"{len(data.training.channel_labels)} channels at "
-        f"{data.training.rate_hz:g} Hz, dataset seed {config['seed']}",
+        f"{data.training.rate_hz:g} Hz{seed}",
         "driven by": str(config["policy"]),
         "training": f"{_minutes(data.training):.0f} participant-minutes: {len(data.training)} recordings of "
         f"{data.training.steps / data.training.control_hz:g} s, {' and '.join(config['kinds'])} references",
         "validation": f"{len(data.validation)} recordings, other references, {_whose(data.validation, data.training)}",
         "test": "; ".join(f"{name}: {len(part)} recordings" for name, part in parts.items() if len(part))
-        + ", all of held-out references",
+        + f", all {asked}",
     }
     who = f"{many} people" if many > 1 else f"person {next(iter(data.training.people))}"
     return Sets(FromDisk(data.training, target), data.validation.load(target), tests, facts, who)
+
+
+def command_of(folder: str | Path, config: Mapping[str, Any]) -> str:
+    """What made a dataset of these settings."""
+    if _exported(config):
+        given = {key: config[key] for key in ("splits", "participants", "seconds") if config[key]}
+        settings = [f"--{key} {_words(value)}" for key, value in given.items()]
+        return f"myoloop export dataset {_words(config['sessions'])} --out {folder} {' '.join(settings)}"
+    default = dataclasses.asdict(DatasetConfig())
+    settings = [
+        f"--{key.replace('_', '-')} {_words(value)}" for key, value in config.items() if value != _listed(default[key])
+    ]
+    return f"python training/dataset.py --out {folder} {' '.join(settings)}"
 
 
 def check_fits(network: networks.Config, dataset: Dataset) -> None:
@@ -152,6 +163,18 @@ def check_fits(network: networks.Config, dataset: Dataset) -> None:
             f"reads {network.channels} at {network.rate_hz:g} Hz, {network.samples_per_call} a call: name the dataset's "
             f"armband ('{dataset.config['armband']}'), or record another dataset."
         )
+
+
+def _exported(config: Mapping[str, Any]) -> bool:
+    """Whether the dataset was made of recorded sessions."""
+    return "sessions" in config
+
+
+def _how(config: Mapping[str, Any], split: str) -> str:
+    """How a dataset gets recordings of a split."""
+    if _exported(config):
+        return f"export a session for it, too (myoloop export dataset --splits ... {split})"
+    return f"record some (training/dataset.py {'--test-people' if 'test' in split else '--help'})"
 
 
 def _whose(part: Dataset, training: Dataset) -> str:

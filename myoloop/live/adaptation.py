@@ -1,8 +1,8 @@
 """A participant that learns while its session runs: it tells a learner in another process what it did, and takes policies back.
 
-Nothing here makes the control loop wait. `tell` puts a row into a bounded queue, `use` takes a policy that is ready as a whole;
-packing, sending, receiving and unpacking happen in threads, learning in the other process. If that one dies, the participant
-goes on with the last policy it got, without exploration.
+Nothing here makes the control loop wait, but `let_think`, which is for simulated time. `tell` puts a row into a bounded
+queue, `use` takes a policy that is ready as a whole; packing, sending, receiving and unpacking happen in threads, learning in
+the other process. If that one dies, the participant goes on with the last policy it got, without exploration.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ WAITING = 6000
 """Control steps that may wait until the learner is ready, two minutes of them; then the oldest are dropped and counted."""
 SEND_EVERY_S = 0.25
 """How often what happened is sent."""
+HANGS_S = 10.0
+"""How long a session on simulated time waits for a learner before it goes on without."""
 PATIENCE_S = (3.0, 1.0)
 """How long the learner has to end when the session does, and after SIGTERM, before it is killed."""
 
@@ -73,6 +75,8 @@ class Adaptation:
         self._about: dict[str, float] = {}
         self._phase = "starting"
         self._ending = threading.Event()
+        self._ahead_s, self._period_s = me.adapt.ahead_s, 1.0 / me.control_hz
+        self._steps, self._thought_s, self._thinks = 0, 0.0, True
         self._died = False
         self._told = False
         self.dropped = 0
@@ -116,6 +120,20 @@ class Adaptation:
         obs, command, labels = act.thought
         self.dropped += len(self._rows) == WAITING
         self._rows.append((step, time, obs[0], command[0], labels[0], fresh))
+        self._steps += 1
+
+    def let_think(self, stop: threading.Event) -> None:
+        """Comes back when the learner is no more than `ahead_s` behind, or `stop` is set; one that hangs is waited for once."""
+        until = time.monotonic() + HANGS_S
+        while self._phase == "learning" and self._thinks and self._behind_s > self._ahead_s:
+            if stop.wait(0.005):
+                return
+            self._thinks = time.monotonic() < until
+
+    @property
+    def _behind_s(self) -> float:
+        """Participant time that the learner was told of, and has not thought about."""
+        return (self._steps - self.dropped) * self._period_s - self._thought_s
 
     def use(self) -> str | None:
         """Takes over a policy that has come; returns an event to publish, if something happened that is said once."""
@@ -185,7 +203,8 @@ class Adaptation:
         try:
             while True:
                 params, about = unpack_policy(self._channel.recv_bytes())
-                self._phase = "learning"
+                self._phase, self._thinks = "learning", True
+                self._thought_s = about.get("time_s", 0.0)
                 if params and (why := unusable(params, self._like)):
                     self.refused += 1
                     if self.refused == 1:

@@ -234,6 +234,8 @@ class LiveParticipant(LiveLoop):
         self._overruns += self._clock.overrun(tick)
         for watcher in self._watchers:
             watcher(record)
+        if self._adaptation and self.experiment.clock.kind != "realtime":
+            self._adaptation.let_think(self._stop)
 
     def _event(self, text: str, time: float = 0.0) -> None:
         self._member.event(text, time)

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,6 +149,22 @@ def read_xdf(path: Path, participant: str | None = None) -> XdfSession:
                 "one stream named <id>_emg; say which participant."
             )
         participant = ids[0]
+    return _session(path, found, notes, participant)
+
+
+def read_participants(path: Path, participants: Sequence[str]) -> list[XdfSession]:
+    """`read_xdf` of several participants of one recording, which is read once.
+
+    Raises:
+      MyoloopError: there is no such file, it is no XDF, or one of them is not in it.
+    """
+    found, notes = _load_all(recording_files(path))
+    return [_session(path, found, notes, participant) for participant in participants]
+
+
+def _session(path: Path, found: list[dict[str, Any]], said: Sequence[str], participant: str) -> XdfSession:
+    """One participant's streams among those of a recording; raises MyoloopError if there is no EMG."""
+    notes = list(said)
     streams = {}
     for suffix in STREAM_TYPES:
         parts = [s for s in found if _name(s) == f"{participant}_{suffix}"]

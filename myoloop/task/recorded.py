@@ -140,7 +140,7 @@ class RecordedReference:
 
     def flexion(self, t: ArrayLike) -> jax.Array:
         """(B, 5) 0..1 at t."""
-        return jnp.clip((self.joint_angles(t) - EXTENDED) @ self.played.share, 0.0, 1.0)
+        return flexion_of(self.joint_angles(t), self.played.share)
 
     def labels(self, t: ArrayLike) -> jax.Array:
         """(B, 5) 1.0 where the recorded or held flexion is above one half; a transition between them does not count."""
@@ -219,6 +219,11 @@ def _way_back(qpos: np.ndarray) -> np.ndarray:
     x = np.arange(1, frames)[:, None] / frames
     d0, d1 = (qpos[-1] - qpos[-2]) * frames, (qpos[1] - qpos[0]) * frames
     return qpos[-1] + x * (d0 + x * (3 * change - 2 * d0 - d1 + x * (d0 + d1 - 2 * change)))
+
+
+def flexion_of(qpos: ArrayLike, share: np.ndarray) -> jax.Array:
+    """(..., 5) 0..1: how far the fingers are flexed at joint angles (..., 23), rad; share: see `finger_shares`."""
+    return jnp.clip((qpos - EXTENDED) @ share, 0.0, 1.0)
 
 
 def finger_shares(columns: list[int]) -> np.ndarray:
