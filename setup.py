@@ -75,6 +75,7 @@ DEV = [
     "hypothesis>=6.100,<7",
     "mypy>=1.15,<3",
     "pytest>=8,<10",
+    "pytest-rerunfailures>=15,<17",  # for .ci/run
     "pytest-timeout>=2.3,<3",
     "ruff>=0.11,<1",
     "setuptools>=68,<82",  # installs this package without build isolation
