@@ -99,7 +99,7 @@ class ParticipantSettings(Settings):
         description="who drives the muscles: a policy's file, relative to the experiment file or the installation, or "
         "`baseline`, a controller without learning",
     )
-    person: int = Field(0, ge=0, description="seed of the anatomy: motor units, fibres, electrode placement")
+    person: int = Field(0, ge=0, description="seed of the anatomy: motor units, fibres")
     armband: str | dict[str, Any] = Field(
         "semg_rd16", description="EMG device: a preset, a preset with changes, or your own (see emg/armband.py)"
     )

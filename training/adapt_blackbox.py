@@ -1,7 +1,7 @@
 """A participant learns to use somebody's decoder software that nobody can look into, by a copy of it, or online.
 
     python training/adapt_blackbox.py --run runs/blackbox                          # LibEMG, its environment first: make peers
-    python training/adapt_blackbox.py --run runs/online --way online --online-s 7200
+    python training/adapt_blackbox.py --run runs/online --way online --online-s 1800
 
 The first session calibrates the software, as with a person, and says how well it is used before. Then
 

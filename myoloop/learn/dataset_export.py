@@ -27,6 +27,8 @@ from myoloop.streams.aligned import EVERY_STEP, Steps, unbroken, whole_steps, wi
 from myoloop.streams.xdf import XdfSession
 from myoloop.task.recorded import flexion_of
 
+_CHOOSE = ("training", "validation")
+
 
 class Taken(NamedTuple):
     """One participant of one session."""
@@ -293,6 +295,3 @@ def _config(cuts: Sequence[Cut], seconds: float) -> dict[str, Any]:
         "validation_people": len(others),
     }
     return dict(json.loads(json.dumps(config)))
-
-
-_CHOOSE = ("training", "validation")

@@ -37,7 +37,7 @@ from myoloop.policy.learned import explore
 from myoloop.policy.normaliser import Normaliser, init_normaliser, update
 
 SILENT = 0.003
-"""Excitation at which the model's logarithm flattens: a third of the first unit's threshold (emg/motor_units.py)."""
+"""Excitation at which the model's logarithm flattens: a fifth of the first unit's threshold (emg/motor_units.py)."""
 USUAL = 0.05
 """Excitation around which it is centred."""
 

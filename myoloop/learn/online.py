@@ -39,14 +39,14 @@ class OnlineConfig:
     """The learner of one live participant."""
 
     stretch: int = 48
-    """Control steps between two times of thinking."""
+    """Control steps between two times of thinking, 0.96 s: the 2500 that are remembered are 40 minutes."""
     late_s: float = 0.5
     """How long an answer is waited for, s."""
     seed: int = 0
     """Of models and draws."""
     internal_model: InternalModelConfig = field(
         default_factory=lambda: InternalModelConfig(
-            ForwardConfig(remembered=2400, updates=16, stretches=16, first_rollouts=30, learning_rate=1e-3),
+            ForwardConfig(remembered=2500, updates=16, stretches=16, first_rollouts=30, learning_rate=1e-3),
             ObjectiveConfig(updates=6, stretches=16, learning_rate=1.5e-4, movement=100.0, effort=6.0),
         )
     )

@@ -37,7 +37,8 @@ LEARNERS = ("internal_model", "ppo", "gradient")
 
 
 def _task() -> TrackingConfig:
-    """Gestures as the decoder was trained on; the movement counts a tenth of what it does in phase 1, where `ppo` learns."""
+    """Gestures as the decoder was trained on; where `ppo` learns, the movement counts a tenth of what it does in phase 1 (the
+    wrist a third)."""
     small = RewardConfig(
         joint=0.05, joint_far=0.05, tip=0.025, tip_far=0.04, wrist=0.05, wrist_far=0.05, effort=1.0, smoothness=0.3
     )
