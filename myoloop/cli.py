@@ -85,6 +85,10 @@ def run(
       view: serve a page that shows the session in a browser, with controls; see docs/viewer.md.
       runs: folder for run folders.
     """
+    from myoloop.machine import give_back_memory
+
+    give_back_memory()
+
     from myoloop.experiment import load_experiment
     from myoloop.session import Session
     from myoloop.turns import Turns
@@ -177,6 +181,10 @@ def recorder(experiment: File, /, run_dir: Path) -> None:
       experiment: YAML file.
       run_dir: folder for the file and its status: the participant's.
     """
+    from myoloop.machine import give_back_memory
+
+    give_back_memory()
+
     from myoloop.experiment import load_experiment
     from myoloop.live.recorder import LiveRecorder
 

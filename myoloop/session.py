@@ -90,8 +90,7 @@ class Session:
                 self._parts[part] = Child(part, command, logs / f"{part}.log", env)
         self._unrecorded = why_not() if experiment.record.xdf else None
         if experiment.record.xdf and not self._unrecorded:
-            # one heap for its 50 threads: with one each, what a thread frees is kept for it, and the process grows
-            env = environment_for(experiment.model_copy(update={"ros": False})) | {"MALLOC_ARENA_MAX": "1"}
+            env = environment_for(experiment.model_copy(update={"ros": False}))
             command = command_for("recorder", experiment, self._config, self.run_dir)
             self._parts["recorder"] = Child("recorder", command, logs / "recorder.log", env, CLOSING_S)
             (self.run_dir / RECORDING).touch()

@@ -1,8 +1,10 @@
-"""What is kept on the machine between runs."""
+"""What is kept on the machine between runs, and what is given back to it."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,32 @@ def test_the_users_own_choice_wins_and_an_unwritable_home_is_no_error(
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
     keep_compiled()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
+
+
+KEPT = """
+import ctypes, sys
+import psutil
+from myoloop.machine import give_back_memory
+if sys.argv[1] == "given back":
+    give_back_memory()
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+def block(size):
+    address = libc.malloc(size)
+    ctypes.memset(address, 1, size)
+    return address
+libc.free(block(20 << 20))
+before = psutil.Process().memory_full_info().uss
+large, small = block(10 << 20), [block(1 << 10) for _ in range(200)]
+libc.free(large)
+print(psutil.Process().memory_full_info().uss - before)
+"""
+
+
+def test_large_blocks_that_are_freed_leave_the_process() -> None:
+    kept = {}
+    for way in ("kept", "given back"):
+        done = subprocess.run([sys.executable, "-c", KEPT, way], capture_output=True, text=True, check=True)
+        kept[way] = int(done.stdout)
+    assert kept["given back"] < 2e6 < 8e6 < kept["kept"], "glibc by itself keeps them under what came after"
