@@ -74,7 +74,7 @@ def summary(arm: Arm, device: str) -> dict[str, Any]:
         "learner": arm.config["learner"],
         "steps": steps,
         "participant_hours": round(steps / arm.config["control_hz"] / 3600, 2),
-        "minutes": round(float(np.mean(minutes)), 1),
+        "minutes": round(float(np.median(minutes)), 1),  # a run that was held up counts its pauses
         "seeds": list(arm.seeds),
         "device": device,
         "accuracy_exploring": round(float(np.mean(exploring)), 4),
