@@ -72,3 +72,16 @@ def test_large_blocks_that_are_freed_leave_the_process() -> None:
         done = subprocess.run([sys.executable, "-c", KEPT, way], capture_output=True, text=True, check=True)
         kept[way] = int(done.stdout)
     assert kept["given back"] < 2e6 < 8e6 < kept["kept"], "glibc by itself keeps them under what came after"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_only_a_session_of_its_own_stands_back_with_a_process(own: bool) -> None:
+    group = Path("/proc/self/autogroup")
+    if not group.is_file():
+        pytest.skip("this kernel does not weigh sessions")
+    before = group.read_text()
+    code = "from myoloop.machine import stand_back; stand_back(7); print(open('/proc/self/autogroup').read())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=own
+    )
+    assert done.stdout.strip().endswith("nice 7") == own and group.read_text() == before

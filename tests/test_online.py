@@ -24,6 +24,7 @@ from myoloop.learn.online import ENOUGH, OnlineConfig, OnlineLearner
 from myoloop.learn.pairing import Pairing
 from myoloop.learn.through_forward import ObjectiveConfig
 from myoloop.live.channel import pack_experience, pack_policy, unpack_experience, unpack_policy
+from myoloop.live.learner import config_from
 from myoloop.live.participant import LiveParticipant, StepRecord
 from myoloop.participant import ParticipantConfig, Participants
 from myoloop.policy.exploration import Exploration, still, wander
@@ -255,6 +256,12 @@ def test_a_difficult_gesture_after_easy_ones_is_no_change_of_the_world(start: Le
 def test_a_habit_that_acts_otherwise_is_refused(start: LearnedPolicy) -> None:
     with pytest.raises(MyoloopError, match="does not perceive and act as policy"):
         OnlineLearner(start, small(), habit=load_policy(find_file(POLICY)).policy)
+
+
+def test_a_session_s_learner_learns_by_default_as_one_without_a_session() -> None:
+    adapt = Experiment.model_validate({"participant": {"adapt": "online"}}).participant.adapt
+    assert adapt is not None
+    assert config_from(adapt.model_dump(), 0, load_policy(find_file(POLICY)).policy) == OnlineConfig()
 
 
 def test_the_participant_s_process_loads_no_training() -> None:

@@ -121,9 +121,7 @@ class Member:
 
         A device sample is the first of its `decimation` internal ones, so the chunk's newest lies that many before its end.
         """
-        self.answers.sent(
-            newest, pylsl.local_clock()
-        )  # before it goes out: a quick answer is there before this step goes on
+        self.answers.sent(newest, pylsl.local_clock())  # before it goes out: an answer may be quick
         self._outlets.emg(act.chunk[self.number], newest)
         fired = self._people.discharges(act, self.number)
         band = self._people.emg_params.band
